@@ -1,0 +1,1 @@
+"""What the service talks about: values, no input or output."""
