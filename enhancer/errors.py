@@ -161,9 +161,14 @@ class ProviderError(TaskError):
 
     `billing`: what is known of the bill. "refused": the call was never accepted, so it may be made again.
     "ambiguous": it may have been accepted and billed.
+    `retry_after`: seconds that the provider asked us to wait, or None.
     """
 
     billing: ClassVar[Literal["refused", "ambiguous"]] = "refused"
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ProviderRefused(ProviderError):
@@ -186,18 +191,10 @@ class ProviderUnavailable(ProviderError):
 
 
 class ProviderRateLimited(ProviderError):
-    """
-    The provider limits the rate of requests.
-
-    `retry_after`: seconds that the provider asked us to wait, or None.
-    """
+    """The provider limits the rate of requests."""
 
     code = "provider_rate_limited"
     retry = True
-
-    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class ProviderBadAnswer(ProviderError):

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     link_lifetime: int = Field(7 * 86400, ge=60, description="Links to files are valid for this long, seconds")
     max_upload_mb: int = Field(25, ge=1, le=200, description="Largest photo accepted, MB (10^6 bytes)")
     max_image_megapixels: int = Field(100, ge=1, le=500, description="Largest photo accepted, millions of pixels")
-    max_streams: int = Field(20_000, ge=1, description="Open streams at most")
+    max_streams: int = Field(10_000, ge=1, description="Open streams at most")
     sync_wait: float = Field(120, ge=0, le=3600, description="The synchronous call waits this long, seconds")
 
     # the models
@@ -104,6 +104,8 @@ def load(**overrides: object) -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         raise SetupError(f"Settings that cannot be used: {wrong}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"The file .env cannot be read ({type(error).__name__})") from None
 
 
 def _reachable(host: str) -> str:

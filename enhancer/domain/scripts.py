@@ -4,7 +4,7 @@ The form of a script: scenes with time codes, one a line.
     [0:00-0:02] What is seen. | What is said.
 
 Times are whole seconds as M:SS. The first scene begins at 0:00, each begins where the one before ended, and the
-last ends with the video. What is said may be missing, the bar with it.
+last ends with the video. What is said may be missing, the bar with it. In Chinese the bar may be a wide one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import re
 from dataclasses import dataclass
 
 _SCENE = re.compile(
-    r"^\W{0,3}\[?(?P<m1>\d{1,2}):(?P<s1>\d\d)\s*[-–—~]\s*(?P<m2>\d{1,2}):(?P<s2>\d\d)\]?\W{0,3}(?P<text>.*)$"
+    r"^\W{0,3}(?P<m1>\d{1,2}):(?P<s1>\d\d)\s*[-–—~]\s*(?P<m2>\d{1,2}):(?P<s2>\d\d)"
+    r"[]】\s*_:：.)）-]{0,5}(?P<text>.*)$"  # models decorate time codes in many ways
 )
+_BAR = re.compile(r"[|｜]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ def _scene(line: str) -> Scene | None:
         return None
     start = int(match["m1"]) * 60 + int(match["s1"])
     end = int(match["m2"]) * 60 + int(match["s2"])
-    seen, _, said = match["text"].partition("|")
-    return Scene(start, end, seen.strip(), said.strip().strip('"“”「」'))
+    seen, *said = _BAR.split(match["text"], maxsplit=1)
+    return Scene(start, end, seen.strip(), "".join(said).strip().strip('"“”「」'))
 
 
 def _clock(seconds: int) -> str:

@@ -61,6 +61,7 @@ class Task:
     max_attempts: int
     fence: int
     deadline_at: datetime | None
+    cancel_requested_at: datetime | None
     error_code: str | None
     error_message: str | None
     created_at: datetime
@@ -91,3 +92,16 @@ class Event(NamedTuple):
 def encode(data: Mapping[str, object]) -> str:
     """JSON text on one line, as it is stored, published and streamed."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """
+    A task in a worker's hands.
+
+    `stopping`: the process is about to stop. `cancelled`: the user asked for an end. Both are looked at between steps.
+    """
+
+    task: Task
+    stopping: bool = False
+    cancelled: bool = False
