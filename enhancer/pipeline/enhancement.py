@@ -1,0 +1,179 @@
+"""The enhancement: a photo becomes an advertisement's image and its script."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from enhancer import imaging
+from enhancer.domain.enhancements import EnhancementInput, EnhancementOutput
+from enhancer.domain.images import Format, Orientation, Size
+from enhancer.domain.tasks import Kind
+from enhancer.errors import InternalError, NotFound
+from enhancer.pipeline import messages
+from enhancer.pipeline.plans import Job, Plan, Result, Scale, Step
+from enhancer.providers import ImageBrief, ScriptBrief
+
+MAX_SIDE = 2048  # pixels sent to the image model; it answers with at most 1536
+
+
+async def read(job: Job) -> Result:
+    """original -> its size in bytes."""
+    original = await job.read(_order(job).original)
+    return Result({"original_bytes": len(original)})
+
+
+async def orient(job: Job) -> Result:
+    """original -> how it stands, EXIF rotation applied."""
+    original = await job.read(_order(job).original)
+    photo = await asyncio.to_thread(imaging.inspect, original)
+    return Result({"orientation": photo.orientation.value})
+
+
+async def redraw(job: Job) -> Result:
+    """original -> the model's image, kept as it came."""
+    order = _order(job)
+    original = await job.read(order.original)
+    upright = await asyncio.to_thread(imaging.upright, original, max_side=MAX_SIDE)
+    images = job.tools.images
+    drawn = await images.redraw(
+        ImageBrief(upright.data, upright.format, _orientation(job).model_size, order.user_description)
+    )
+    path = _model_path(job, drawn.format)
+    await job.write(path, drawn.data)
+    return _redrawn(path, drawn.size, images.model, tokens=drawn.tokens)
+
+
+async def recover_redrawn(job: Job) -> Result | None:
+    """The model's image that a process stored and could not record any more; its tokens are not known."""
+    for candidate in Format:
+        path = _model_path(job, candidate)
+        try:
+            photo = await asyncio.to_thread(imaging.inspect, await job.read(path))
+        except NotFound:
+            continue
+        return _redrawn(path, photo.size, job.tools.images.model, tokens=0)
+    return None
+
+
+async def resize(job: Job) -> Result:
+    """The model's image -> the version for video, encoded once."""
+    await _fitted(job)
+    return Result({"enhanced_size": _orientation(job).video_size})
+
+
+async def save(job: Job) -> Result:
+    """The version for video -> the store."""
+    path = _enhanced_path(job)
+    await job.write(path, await _fitted(job))
+    return Result({"enhanced_path": path})
+
+
+async def write(job: Job) -> Result:
+    """The enhanced image and the user's words -> script and product analysis."""
+    order = _order(job)
+    image = await job.read(_enhanced_path(job))
+    scripts = job.tools.scripts
+    written = await scripts.write(
+        ScriptBrief(image, Format.JPEG, order.user_description, order.duration, order.language)
+    )
+    found = {
+        "script": written.script,
+        "product_analysis": written.product_analysis,
+        "script_model": scripts.model,
+        "tokens_used": _so_far(job).tokens_used + written.tokens,
+    }
+    return Result(found, usage={"total_tokens": written.tokens})
+
+
+async def conclude(job: Job) -> Result:
+    """Nothing is left to do: the engine records the result together with the end."""
+    return Result()
+
+
+def words(job: Job) -> Mapping[str, object]:
+    """What the messages name."""
+    so_far = _so_far(job)
+    orientation = so_far.orientation
+    return {
+        "original_mb": (so_far.original_bytes or 0) / 1_000_000,
+        "orientation": orientation and messages.phrase(orientation.value, job.language),
+        "video_size": orientation and _times(orientation.video_size),
+        "model_size": _times(so_far.model_size),
+        "enhanced_size": _times(so_far.enhanced_size),
+        "script_length": len(so_far.script or ""),
+        "image_model": job.tools.images.model,
+        "script_model": job.tools.scripts.model,
+    }
+
+
+def closing(job: Job) -> Mapping[str, object]:
+    """What the last event brings."""
+    so_far = _so_far(job)
+    return {
+        "enhanced_image_url": so_far.enhanced_path and job.tools.link(so_far.enhanced_path),
+        "script": so_far.script,
+        "product_analysis": so_far.product_analysis,
+    }
+
+
+PLAN = Plan(
+    Kind.ENHANCEMENT,
+    Scale("progress", 100),
+    opens=5,
+    steps=(
+        Step("read", 10, 15, read),
+        Step("orient", 20, 25, orient),
+        Step("redraw", 30, 50, redraw, provider=lambda tools: tools.images, recover=recover_redrawn),
+        Step("resize", 55, 60, resize),
+        Step("save", 65, 70, save),
+        Step("write", 75, 90, write, provider=lambda tools: tools.scripts),
+        Step("conclude", 95, 100, conclude),
+    ),
+    words=words,
+    closing=closing,
+)
+
+
+def _order(job: Job) -> EnhancementInput:
+    return EnhancementInput.model_validate(job.task.input)
+
+
+def _so_far(job: Job) -> EnhancementOutput:
+    return EnhancementOutput.model_validate(job.output)
+
+
+def _orientation(job: Job) -> Orientation:
+    orientation = _so_far(job).orientation
+    if orientation is None:
+        raise InternalError
+    return orientation
+
+
+def _model_path(job: Job, kind: Format) -> str:
+    return f"user_{job.task.user_id}/enhanced/model_{_order(job).key}.{kind.extension}"
+
+
+def _enhanced_path(job: Job) -> str:
+    return f"user_{job.task.user_id}/enhanced/enhanced_{_order(job).key}.jpg"
+
+
+async def _fitted(job: Job) -> bytes:
+    """The version for video, made when neither this run nor an earlier one has it."""
+    path = _enhanced_path(job)
+    if path not in job.kept:
+        model_path = _so_far(job).model_path
+        if model_path is None:
+            raise InternalError
+        model_image = await job.read(model_path)
+        job.kept[path] = await asyncio.to_thread(imaging.fit, model_image, _orientation(job).video_size)
+    return job.kept[path]
+
+
+def _redrawn(path: str, size: Size, model: str, *, tokens: int) -> Result:
+    found = {"model_path": path, "model_size": size, "image_model": model, "tokens_used": tokens}
+    return Result(found, usage={"total_tokens": tokens})
+
+
+def _times(size: Size | None) -> str:
+    return f"{size[0]}x{size[1]}" if size else ""

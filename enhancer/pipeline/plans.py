@@ -1,0 +1,182 @@
+"""
+What a plan is made of.
+
+A kind of task is data: a scale, the steps that rise on it, and what its events tell. The engine knows no kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from enhancer.domain.tasks import Kind, Lease, Task
+from enhancer.errors import OutcomeUnknown, StorageUnavailable, TaskError
+from enhancer.providers import Images, Scripts
+from enhancer.storage.files import Files
+
+log = logging.getLogger(__name__)
+
+STORE_PATIENCE = 120.0  # seconds
+
+
+class Scale(NamedTuple):
+    """What progress is called in the kind's events, and where it ends."""
+
+    field: str
+    top: int
+
+
+class Provider(Protocol):
+    """What the gate asks of a provider; see providers.Images."""
+
+    model: str
+    billed: bool
+    longest_call: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What steps work with. `link`: a file's path -> its signed address."""
+
+    files: Files
+    images: Images
+    scripts: Scripts
+    link: Callable[[str], str]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """
+    A task while it is worked on.
+
+    `output` is what the row holds plus what steps have found since; `progress` and `last_seq` likewise. `kept` holds
+    bytes by their path, so that the step after need not read what the step before has just written.
+    """
+
+    lease: Lease
+    plan: Plan
+    tools: Tools
+    output: dict[str, object]
+    progress: int
+    last_seq: int
+    kept: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """The row as it was when it was claimed."""
+        return self.lease.task
+
+    @property
+    def language(self) -> str:
+        """The BCP 47 language of messages."""
+        return str(self.task.input.get("language", "en"))
+
+    async def read(self, path: str) -> bytes:
+        """A file's bytes, from memory when this job has written or read them."""
+        if path not in self.kept:
+            self.kept[path] = await self.tools.files.read(path)
+        return self.kept[path]
+
+    async def write(self, path: str, data: bytes) -> None:
+        """
+        Store a file and keep its bytes for the steps that follow.
+
+        The bytes may have been paid for, so a store that fails is tried again for STORE_PATIENCE seconds. Then
+        raises StorageUnavailable.
+        """
+        self.kept[path] = data
+        deadline = asyncio.get_running_loop().time() + STORE_PATIENCE
+        pause = 0.1
+        while True:
+            try:
+                return await self.tools.files.write(path, data)
+            except StorageUnavailable:
+                if asyncio.get_running_loop().time() + pause > deadline:
+                    raise
+                log.warning("storage.unavailable", extra={"task": self.task.id, "pause": pause})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+    def check(self) -> None:
+        """Raises Stopping or CancelRequested when the work should not go on."""
+        if self.lease.cancelled:
+            raise CancelRequested
+        if self.lease.stopping:
+            raise Stopping
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a step found out, merged into the task's output; `usage` is what a provider counted."""
+
+    found: Mapping[str, object] = field(default_factory=dict)
+    usage: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    A part of a plan, from one point of the scale to another.
+
+    A step that was done is skipped when the task goes on elsewhere, so what later steps need of it must be in its
+    Result or in the store. With `provider` its call passes the gate; `recover` then finds a result that was stored
+    by a process that could not say so.
+    """
+
+    name: str
+    begins: int
+    reaches: int
+    run: Callable[[Job], Awaitable[Result]]
+    provider: Callable[[Tools], Provider] | None = None
+    recover: Callable[[Job], Awaitable[Result | None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    How a kind of task is done. `opens` is the first point; the last step reaches the top of the scale.
+
+    `words`: the values that the messages name. `closing`: what the last event tells beside the message.
+    """
+
+    kind: Kind
+    scale: Scale
+    opens: int
+    steps: tuple[Step, ...]
+    words: Callable[[Job], Mapping[str, object]]
+    closing: Callable[[Job], Mapping[str, object]]
+
+
+class Stopping(Exception):
+    """The process is about to stop: let the task go."""
+
+
+class CancelRequested(Exception):
+    """The user wants no more of it."""
+
+
+class LeaseLost(Exception):
+    """Another worker speaks for the task now."""
+
+
+class OutcomeHeld(OutcomeUnknown):
+    """A paid call was cut off; whether it was billed is unknown, so it is not made again."""
+
+    retry = False
+
+
+class CallInProgress(TaskError):
+    """
+    An earlier call of this step may still be running.
+
+    `seconds`: until it cannot be any more.
+    """
+
+    retry = True
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds

@@ -1,0 +1,204 @@
+"""The composition root: opens everything in order, yields one Service, closes in reverse."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from enhancer import accounts, embedded
+from enhancer.bus import Bus
+from enhancer.domain.tasks import Kind
+from enhancer.errors import SetupError
+from enhancer.pipeline import enhancement
+from enhancer.pipeline.engine import Engine, Policy
+from enhancer.pipeline.orders import WAKE, Limits, Orders
+from enhancer.pipeline.plans import Tools
+from enhancer.providers import Images, Scripts
+from enhancer.providers.studio import StudioImages, StudioScripts
+from enhancer.settings import Settings
+from enhancer.storage import database, migrations
+from enhancer.storage.database import Pool
+from enhancer.storage.files import Files
+from enhancer.tokens import Tokens
+from enhancer.workers import Terms, Workers
+
+log = logging.getLogger(__name__)
+
+PLANS = {Kind.ENHANCEMENT: enhancement.PLAN}
+
+CONNECT_PATIENCE = 30.0  # seconds for PostgreSQL to come up beside us
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """
+    What every command needs: the settings in force, PostgreSQL, and the tokens' key.
+
+    `redis_url` is for a Bus; `applied`: the migrations that were.
+    """
+
+    settings: Settings
+    pool: Pool
+    redis_url: str
+    tokens: Tokens
+    applied: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """
+    Everything that is open.
+
+    `demo_token`: of the user that comes with the embedded database; `embedded_redis`: its address, if it is ours.
+    """
+
+    settings: Settings
+    pool: Pool
+    bus: Bus
+    files: Files
+    tokens: Tokens
+    tools: Tools
+    orders: Orders
+    demo_token: str | None
+    embedded_redis: str | None
+
+    def link(self, path: str) -> str:
+        """The signed address of a stored file."""
+        return self.tools.link(path)
+
+
+@asynccontextmanager
+async def foundation(settings: Settings, *, share: bool) -> AsyncIterator[Foundation]:
+    """
+    PostgreSQL with the schema applied, embedded or by its URL.
+
+    `share`: use the embedded servers of a process that runs already. Raises SetupError in one line.
+    """
+    async with AsyncExitStack() as stack:
+        database_url, redis_url = _value(settings.database_url), _value(settings.redis_url)
+        servers = await stack.enter_async_context(
+            embedded.servers(settings.data_dir, database=not database_url, redis=not redis_url, share=share)
+        )
+        pool = await stack.enter_async_context(_connected(database_url or str(servers.database_url), settings))
+        key = _value(settings.secret_key) or _kept_key(settings.data_dir)
+        yield Foundation(
+            settings,
+            pool,
+            redis_url or str(servers.redis_url),
+            Tokens(key, settings.token_lifetime, settings.link_lifetime),
+            await migrations.apply(pool),
+        )
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[Service]:
+    """The whole service, its workers working. Raises SetupError."""
+    async with AsyncExitStack() as stack:
+        base = await stack.enter_async_context(foundation(settings, share=share))
+        files = open_files(settings)
+        bus = await stack.enter_async_context(Bus.open(base.redis_url))
+        images, scripts = await stack.enter_async_context(_providers(settings))
+        tools = Tools(files, images, scripts, _links(settings, base.tokens))
+        limits = Limits(
+            of_user=settings.user_pending_limit,
+            of_all=settings.queue_limit,
+            pixels=settings.max_image_megapixels * 1_000_000,
+            attempts=1 + settings.max_retries,
+        )
+        demo = None if settings.database_url else await accounts.ensure_demo(base.pool)
+        if settings.workers:
+            await stack.enter_async_context(_workers(settings, base.pool, bus, tools))
+        yield Service(
+            settings=settings,
+            pool=base.pool,
+            bus=bus,
+            files=files,
+            tokens=base.tokens,
+            tools=tools,
+            orders=Orders(base.pool, files, bus, limits),
+            demo_token=base.tokens.account(demo.id) if demo else None,
+            embedded_redis=None if settings.redis_url else base.redis_url,
+        )
+
+
+def open_files(settings: Settings) -> Files:
+    """The store of originals and results."""
+    return Files.at(settings.storage_url) if settings.storage_url else Files.local(settings.uploads)
+
+
+@asynccontextmanager
+async def _workers(settings: Settings, pool: Pool, bus: Bus, tools: Tools) -> AsyncIterator[None]:
+    time_limits = {Kind.ENHANCEMENT: settings.task_timeout}
+    repeats = 1 if settings.ambiguous_calls == "repeat-once" else 0
+    engine = Engine(pool, bus, tools, PLANS, Policy(time_limits, settings.retry_delay, repeats))
+    terms = Terms(
+        name=settings.replica_name,
+        size=settings.workers,
+        per_user=settings.user_running_limit,
+        lease=settings.lease,
+        poll=settings.poll_interval,
+        grace=settings.shutdown_grace,
+        time_limits=time_limits,
+    )
+    workers = Workers(pool, terms, engine.run, engine.abandon)
+    stop_listening = bus.listen(WAKE, lambda _: workers.wake())
+    async with workers.working():
+        yield
+    stop_listening()
+
+
+@asynccontextmanager
+async def _connected(url: str, settings: Settings) -> AsyncIterator[Pool]:
+    async with AsyncExitStack() as stack:
+        try:
+            pool = await database.patiently(
+                lambda: stack.enter_async_context(database.connect(url, size=settings.database_pool)),
+                seconds=CONNECT_PATIENCE,
+            )
+        except (*database.UNREACHABLE, ValueError) as error:
+            raise SetupError(f"PostgreSQL cannot be reached by DATABASE_URL ({type(error).__name__}).") from error
+        except database.REFUSED as error:
+            raise SetupError(f"PostgreSQL refuses DATABASE_URL: {error}") from error
+        yield pool
+
+
+@asynccontextmanager
+async def _providers(settings: Settings) -> AsyncIterator[tuple[Images, Scripts]]:
+    """Models behind an API when there is a key, else the offline studio."""
+    if settings.openai_api_key is None:
+        yield StudioImages(), StudioScripts()
+        return
+    # here, because the client takes as long to import as everything else together, and 40 MB
+    from enhancer.providers.openai import OpenAIImages, OpenAIScripts, connect
+
+    async with connect(settings) as client:
+        yield OpenAIImages(client, settings), OpenAIScripts(client, settings)
+
+
+def _links(settings: Settings, tokens: Tokens) -> Callable[[str], str]:
+    return lambda path: f"{settings.public_url}/uploads/{path}?token={tokens.file(path)}"
+
+
+def _kept_key(folder: Path) -> str:
+    """The secret key in the data folder, made on first use and readable by its owner alone."""
+    path = folder / "secret_key"
+    if not path.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".secret_key-") as draft:  # mode 600
+            draft.write(secrets.token_urlsafe(48))
+            draft.flush()
+            with suppress(FileExistsError):  # another process was faster
+                os.link(draft.name, path)
+    return path.read_text().strip()
+
+
+def _value(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None

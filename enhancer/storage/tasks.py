@@ -1,0 +1,329 @@
+"""
+The table `tasks`, which is the queue: rows with leases.
+
+Whoever changes a running task shows its fence; a statement whose fence is old matches no row. What is told to
+watchers is inserted into `task_events` by the same statement that changes the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import asyncpg
+
+from enhancer.domain.tasks import Event, Kind, Status, Task
+from enhancer.storage.database import Pool
+
+_COLUMNS = """
+    id, user_id, kind, input, output, status, progress, message, last_seq, attempts, max_attempts, fence,
+    deadline_at, cancel_requested_at, error_code, error_message, created_at, updated_at, started_at, completed_at
+"""
+
+CLAIMING = 0x656E6861  # "enha": the advisory lock of whoever claims
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many tasks wait: of one user, and of all."""
+
+    of_user: int
+    of_all: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a heartbeat brings back: the tasks whose lease holds, and those that their user wants to cancel."""
+
+    held: frozenset[int]
+    cancelled: frozenset[int]
+
+
+async def get(pool: Pool, task_id: int) -> Task | None:
+    """The task, whoever it belongs to."""
+    row = await pool.fetchrow(f"SELECT {_COLUMNS} FROM tasks WHERE id = $1", task_id)
+    return _task(row) if row else None
+
+
+async def insert(
+    pool: Pool, user_id: int, kind: Kind, order: Mapping[str, object], *, max_attempts: int
+) -> Task | None:
+    """
+    Accept a task and count it; committed when it is returned.
+
+    None: the user has no active subscription, or has used up its quota of this month.
+    """
+    row = await pool.fetchrow(
+        f"""
+        WITH counted AS (
+            INSERT INTO task_usage AS used (user_id, month, tasks)
+            SELECT user_id, date_trunc('month', now() AT TIME ZONE 'utc')::date, 1 FROM subscriptions
+            WHERE user_id = $1 AND status = 'active' AND period_end > now() AND monthly_quota IS DISTINCT FROM 0
+            ON CONFLICT (user_id, month) DO UPDATE SET tasks = used.tasks + 1
+            WHERE used.tasks < coalesce((SELECT monthly_quota FROM subscriptions WHERE user_id = $1), 2147483647)
+            RETURNING user_id)
+        INSERT INTO tasks (user_id, kind, input, max_attempts)
+        SELECT user_id, $2, $3, $4 FROM counted
+        RETURNING {_COLUMNS}
+        """,
+        user_id,
+        kind.value,
+        order,
+        max_attempts,
+    )
+    return _task(row) if row else None
+
+
+async def room(pool: Pool, user_id: int) -> Room:
+    """How many tasks are waiting now."""
+    [row] = await pool.fetch(
+        """
+        SELECT count(*) FILTER (WHERE user_id = $1) AS of_user, count(*) AS of_all
+        FROM tasks WHERE status = 'pending'
+        """,
+        user_id,
+    )
+    return Room(row["of_user"], row["of_all"])
+
+
+async def claim(
+    pool: Pool, worker: str, *, limit: int, per_user: int, lease: float, time_limits: Mapping[Kind, float]
+) -> list[Task]:
+    """
+    Lease up to `limit` waiting tasks of the kinds in `time_limits`, in the order of max-min fairness among users.
+
+    `per_user` caps what one user has running over all replicas; `lease` and the time limits are seconds. Claims come
+    one after another, each seeing what the one before took: two that overlap can go past the cap together. The window
+    is chosen first and locked after: SKIP LOCKED under the LIMIT would let the cap slide.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        # a process that is frozen here must not keep the others from claiming
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock($1), set_config('idle_in_transaction_session_timeout', '5s', true)", CLAIMING
+        )
+        rows = await connection.fetch(
+            f"""
+            WITH load AS (
+                SELECT user_id, count(*)::int AS n FROM tasks WHERE status = 'processing' GROUP BY user_id),
+            waiting AS (
+                SELECT DISTINCT user_id FROM tasks WHERE status = 'pending'),
+            ranked AS (
+                SELECT q.id, q.run_at, coalesce(load.n, 0) + q.nth AS slot
+                FROM waiting LEFT JOIN load USING (user_id) CROSS JOIN LATERAL (
+                    SELECT x.*, row_number() OVER (ORDER BY run_at, id) AS nth FROM (
+                        SELECT id, run_at FROM tasks
+                        WHERE user_id = waiting.user_id AND status = 'pending' AND run_at <= now() AND kind = ANY($5)
+                          AND attempts < max_attempts
+                        ORDER BY run_at, id LIMIT greatest($3 - coalesce(load.n, 0), 0)) AS x) AS q),
+            picked AS MATERIALIZED (
+                SELECT t.id FROM tasks AS t JOIN (
+                    SELECT id FROM ranked ORDER BY slot, run_at, id LIMIT $2) AS r USING (id)
+                WHERE t.status = 'pending'
+                FOR UPDATE OF t SKIP LOCKED),
+            claimed AS (
+                UPDATE tasks AS t
+                SET status = 'processing', attempts = attempts + 1, fence = fence + 1, worker = $1,
+                    lease_until = now() + $4::interval,
+                    deadline_at = now() + make_interval(secs => ($6::float8[])[array_position($5, t.kind)]),
+                    started_at = coalesce(started_at, now()), updated_at = now()
+                FROM picked WHERE t.id = picked.id
+                RETURNING t.*)
+            SELECT {_COLUMNS} FROM claimed ORDER BY run_at, id
+            """,
+            worker,
+            limit,
+            per_user,
+            timedelta(seconds=lease),
+            [kind.value for kind in time_limits],
+            list(time_limits.values()),
+        )
+    return [_task(row) for row in rows]
+
+
+async def renew(pool: Pool, worker: str, leases: Mapping[int, int], *, lease: float) -> Renewal:
+    """The heartbeat: extend the leases {task: fence} by `lease` seconds, up to that much past the deadline."""
+    rows = await pool.fetch(
+        """
+        UPDATE tasks AS t SET lease_until = least(now() + $4::interval, deadline_at + $4::interval)
+        FROM unnest($2::bigint[], $3::bigint[]) AS mine (id, fence)
+        WHERE t.id = mine.id AND t.fence = mine.fence AND t.status = 'processing' AND t.worker = $1
+        RETURNING t.id, t.cancel_requested_at IS NOT NULL AS cancelled
+        """,
+        worker,
+        list(leases.keys()),
+        list(leases.values()),
+        timedelta(seconds=lease),
+    )
+    return Renewal(frozenset(row["id"] for row in rows), frozenset(row["id"] for row in rows if row["cancelled"]))
+
+
+async def advance(
+    pool: Pool, task: Task, event: Event, *, progress: int, message: str, output: Mapping[str, object]
+) -> bool:
+    """
+    Record progress, what was found out and the event, in one statement.
+
+    `event.seq` is the one after the task's last. True: recorded, now or by an earlier try of the same holder whose
+    answer was lost. False: the lease is lost; whoever holds it now speaks for the task.
+    """
+    recorded = await pool.fetchval(
+        """
+        WITH moved AS (
+            UPDATE tasks
+            SET progress = greatest(progress, $5), message = $6, output = output || $7, last_seq = $3,
+                updated_at = now()
+            WHERE id = $1 AND fence = $2 AND status = 'processing' AND last_seq = $3 - 1
+            RETURNING id)
+        INSERT INTO task_events (task_id, seq, data) SELECT id, $3, $4::json FROM moved
+        RETURNING true
+        """,
+        task.id,
+        task.fence,
+        event.seq,
+        event.data,
+        progress,
+        message,
+        output,
+    )
+    return bool(recorded) or await _spoken(pool, task, event)
+
+
+async def finish(
+    pool: Pool,
+    task: Task,
+    event: Event,
+    status: Status,
+    *,
+    progress: int,
+    message: str,
+    output: Mapping[str, object],
+    error: tuple[str, str] | None = None,
+) -> bool:
+    """
+    End the task: completed, failed (with `error`: its code and sentence) or cancelled, with its last event.
+
+    True and False as `advance` returns them.
+    """
+    recorded = await pool.fetchval(
+        """
+        WITH moved AS (
+            UPDATE tasks
+            SET status = $5, progress = greatest(progress, $6), message = $7, output = output || $8,
+                error_code = $9, error_message = $10, last_seq = $3, worker = NULL, lease_until = NULL,
+                updated_at = now(), completed_at = now()
+            WHERE id = $1 AND fence = $2 AND status = 'processing' AND last_seq = $3 - 1
+            RETURNING id)
+        INSERT INTO task_events (task_id, seq, data) SELECT id, $3, $4::json FROM moved
+        RETURNING true
+        """,
+        task.id,
+        task.fence,
+        event.seq,
+        event.data,
+        status.value,
+        progress,
+        message,
+        output,
+        *(error or (None, None)),
+    )
+    return bool(recorded) or await _spoken(pool, task, event)
+
+
+async def put_back(
+    pool: Pool,
+    task: Task,
+    *,
+    seconds: float,
+    event: Event | None = None,
+    message: str | None = None,
+    refund: bool = False,
+) -> bool:
+    """
+    Let the task wait for `seconds`, then for any worker: after a failure that may pass, or at a stop.
+
+    `refund`: the attempt does not count. `event` is told to watchers. True and False as `advance` returns them.
+    """
+    recorded = await pool.fetchval(
+        """
+        WITH moved AS (
+            UPDATE tasks
+            SET status = 'pending', run_at = now() + $3::interval, worker = NULL, lease_until = NULL,
+                attempts = attempts - $4::int, updated_at = now(),
+                last_seq = coalesce($5::int, last_seq), message = coalesce($7, message)
+            WHERE id = $1 AND fence = $2 AND status = 'processing' AND last_seq = coalesce($5::int - 1, last_seq)
+            RETURNING id),
+        told AS (
+            INSERT INTO task_events (task_id, seq, data)
+            SELECT id, $5::int, $6::json FROM moved WHERE $5::int IS NOT NULL)
+        SELECT true FROM moved
+        """,
+        task.id,
+        task.fence,
+        timedelta(seconds=seconds),
+        int(refund),
+        event and event.seq,
+        event and event.data,
+        message,
+    )
+    return bool(recorded) or (event is not None and await _spoken(pool, task, event))
+
+
+async def adopt(pool: Pool, worker: str) -> int:
+    """At a start: put back what this worker's former incarnation held; how many tasks."""
+    return await _put_back_all(pool, "worker = $1", worker)
+
+
+async def reap(pool: Pool) -> int:
+    """Put back the tasks whose lease has run out; how many."""
+    return await _put_back_all(pool, "lease_until < now()")
+
+
+async def exhausted(pool: Pool) -> list[Task]:
+    """
+    Claim those waiting tasks that have no attempt left, to be failed by the caller.
+
+    A task that kills its process is charged at its claim, so that it ends here.
+    """
+    rows = await pool.fetch(
+        f"""
+        UPDATE tasks SET status = 'processing', fence = fence + 1, lease_until = now() + interval '1 minute'
+        WHERE id IN (SELECT id FROM tasks WHERE status = 'pending' AND attempts >= max_attempts
+                     FOR UPDATE SKIP LOCKED)
+        RETURNING {_COLUMNS}
+        """
+    )
+    return [_task(row) for row in rows]
+
+
+async def waiting(pool: Pool) -> dict[Status, int]:
+    """How many tasks there are in the states that are not final."""
+    rows = await pool.fetch(
+        "SELECT status, count(*) AS n FROM tasks WHERE status IN ('pending', 'processing') GROUP BY status"
+    )
+    return {Status.PENDING: 0, Status.PROCESSING: 0} | {Status(row["status"]): row["n"] for row in rows}
+
+
+async def _put_back_all(pool: Pool, condition: str, *arguments: object) -> int:
+    rows = await pool.fetch(
+        f"""
+        UPDATE tasks SET status = 'pending', run_at = now(), worker = NULL, lease_until = NULL, updated_at = now()
+        WHERE id IN (SELECT id FROM tasks WHERE status = 'processing' AND {condition} FOR UPDATE SKIP LOCKED)
+        RETURNING id
+        """,
+        *arguments,
+    )
+    return len(rows)
+
+
+async def _spoken(pool: Pool, task: Task, event: Event) -> bool:
+    """Whether this holder's event is there already: only the holder of a fence writes events under it."""
+    return bool(
+        await pool.fetchval(
+            "SELECT true FROM tasks WHERE id = $1 AND fence = $2 AND last_seq >= $3", task.id, task.fence, event.seq
+        )
+    )
+
+
+def _task(row: asyncpg.Record) -> Task:
+    return Task(**{**row, "kind": Kind(row["kind"]), "status": Status(row["status"])})

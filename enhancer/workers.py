@@ -1,0 +1,192 @@
+"""
+The pool of workers, and those who keep its leases: feeder, heartbeat and reaper.
+
+PostgreSQL is the queue. The `asyncio.Queue` here only hands over what this process has leased, never more than it
+has idle workers, so that losing it loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from enhancer import metrics
+from enhancer.domain.tasks import Kind, Lease, Task
+from enhancer.storage import tasks
+from enhancer.storage.database import UNREACHABLE, Pool
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """
+    How tasks are leased.
+
+    `name` of this replica; `size`: workers; `per_user`: running tasks of one user over all replicas; seconds for
+    `lease`, `poll`, `grace` and the `time_limits` of the kinds that are worked on.
+    """
+
+    name: str
+    size: int
+    per_user: int
+    lease: float
+    poll: float
+    grace: float
+    time_limits: Mapping[Kind, float]
+
+
+class Workers:
+    """
+    Claims tasks and has them run.
+
+    `run` works on one leased task and settles it; `abandon` fails one that has no attempt left.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        terms: Terms,
+        run: Callable[[Lease], Awaitable[None]],
+        abandon: Callable[[Task], Awaitable[None]],
+    ) -> None:
+        self._pool = pool
+        self._terms = terms
+        self._run = run
+        self._abandon = abandon
+        self._queue: asyncio.Queue[Lease] = asyncio.Queue()
+        self._leases: dict[int, Lease] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """
+        Work until the block ends; then claim no more, give running tasks `grace` seconds, and release the rest.
+        """
+        adopted = await tasks.adopt(self._pool, self._terms.name)
+        if adopted:
+            log.info("tasks.adopted", extra={"count": adopted})
+        keepers = [
+            asyncio.create_task(self._rounds(keeper), name=keeper.__name__)
+            for keeper in (self._feed, self._beat, self._reap)
+        ]
+        workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._terms.size)]
+        try:
+            yield
+        finally:
+            await self._drain(feeder=keepers[0])
+            await _end(*workers, *keepers)
+
+    def wake(self) -> None:
+        """Look for work now: a task was accepted somewhere."""
+        self._wake.set()
+
+    async def _rounds(self, keeper: Callable[[], Awaitable[None]]) -> None:
+        """A keeper's rounds: the database may be away for a while, and no fault may end them."""
+        while not (self._stopping and keeper == self._feed):
+            try:
+                await keeper()
+            except UNREACHABLE as error:
+                log.warning("database.unreachable", extra={"error": type(error).__name__})
+                await asyncio.sleep(self._terms.poll)
+            except Exception:
+                log.exception("keeper.failed", extra={"keeper": keeper.__name__})
+                await asyncio.sleep(self._terms.poll)
+
+    async def _feed(self) -> None:
+        """Claim as much as there are idle workers, then wait for a wake-up or the next look."""
+        terms = self._terms
+        self._wake.clear()
+        idle = terms.size - len(self._leases)
+        found: list[Task] = []
+        if idle > 0:
+            found = await tasks.claim(
+                self._pool,
+                terms.name,
+                limit=idle,
+                per_user=terms.per_user,
+                lease=terms.lease,
+                time_limits=terms.time_limits,
+            )
+        for task in found:
+            self._leases[task.id] = lease = Lease(task)
+            self._queue.put_nowait(lease)
+        if len(found) < idle or idle <= 0:
+            await self._rest(terms.poll)
+
+    async def _rest(self, seconds: float) -> None:
+        """Until a wake-up, or about `seconds`; not exactly, so that replicas spread."""
+        try:
+            async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):  # noqa: S311
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _work(self) -> None:
+        while True:
+            lease = await self._queue.get()
+            metrics.BUSY.inc()
+            try:
+                await self._run(lease)
+            except Exception:  # the lease will run out, and another attempt be made
+                log.exception("worker.failed", extra={"task": lease.task.id})
+            finally:
+                metrics.BUSY.dec()
+                self._leases.pop(lease.task.id, None)
+                self._queue.task_done()
+                self._wake.set()
+
+    async def _beat(self) -> None:
+        """Renew the leases every third of their length; learn what was lost and what shall be cancelled."""
+        await asyncio.sleep(self._terms.lease / 3)
+        await self._renew()
+
+    async def _renew(self) -> None:
+        held = {task_id: lease.task.fence for task_id, lease in self._leases.items()}
+        if not held:
+            return
+        renewal = await tasks.renew(self._pool, self._terms.name, held, lease=self._terms.lease)
+        for task_id in renewal.cancelled & self._leases.keys():
+            self._leases[task_id].cancelled = True
+        lost = held.keys() - renewal.held
+        if lost & self._leases.keys():
+            log.warning("lease.lost", extra={"tasks": sorted(lost)})
+
+    async def _reap(self) -> None:
+        """Put back what dead workers held; fail what has no attempt left."""
+        await self._renew()  # first: after a time without the database our own leases have run out, too
+        if reaped := await tasks.reap(self._pool):
+            log.warning("tasks.reaped", extra={"count": reaped})
+            self.wake()
+        for task in await tasks.exhausted(self._pool):
+            await self._abandon(task)
+        await asyncio.sleep(self._terms.lease / 4 * random.uniform(0.8, 1.2))  # noqa: S311
+
+    async def _drain(self, feeder: asyncio.Task[None]) -> None:
+        """Claim no more, let go of what waits here, tell what runs, and give it its time."""
+        self._stopping = True
+        self._wake.set()
+        await asyncio.wait([feeder], timeout=5)  # not cancelled: what it is claiming would be lost for a while
+        while not self._queue.empty():
+            lease = self._queue.get_nowait()
+            self._leases.pop(lease.task.id, None)
+            self._queue.task_done()
+            await tasks.put_back(self._pool, lease.task, seconds=0, refund=True)
+        for lease in self._leases.values():
+            lease.stopping = True
+        try:
+            async with asyncio.timeout(self._terms.grace):
+                await self._queue.join()
+        except TimeoutError:
+            log.warning("workers.grace_over", extra={"tasks": sorted(self._leases)})
+
+
+async def _end(*running: asyncio.Task[None]) -> None:
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
