@@ -1,0 +1,143 @@
+"""A client of the service: upload, follow the stream, fetch the result."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import aiohttp
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from enhancer.imaging import sniff
+
+RECONNECTS = 10  # times in a row that a stream may break without an event in between
+
+Event = Mapping[str, object]
+
+
+class JobFailed(Exception):
+    """The service did not do the job; the message says why."""
+
+
+class Client:
+    """Talks to the service at `server` for the holder of `token`. Every method raises JobFailed."""
+
+    def __init__(self, http: aiohttp.ClientSession, server: str, token: str) -> None:
+        self._http = http
+        self._server = server.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    async def enhance(self, photo: Path, *, description: str, duration: str, language: str) -> Event:
+        """Upload a photo; the pending task."""
+        try:
+            data = await asyncio.to_thread(photo.read_bytes)
+        except OSError as error:
+            raise JobFailed(f"{photo}: {error.strerror}") from None
+        found = sniff(data[:64])
+        form = aiohttp.FormData(
+            {"user_description": description, "duration": duration, "language": language}, quote_fields=False
+        )
+        form.add_field("file", data, filename="photo", content_type=found.mime if found else "application/octet-stream")
+        return await self._json("POST", "/api/v1/ai/enhance-and-script-async", data=form)
+
+    async def follow(self, task: Event) -> AsyncIterator[Event]:
+        """Every event of the task once, to the last one; broken connections are taken up again."""
+        last_id, failures = "", 0
+        while True:
+            try:
+                async for seen, event in self._events(str(task["stream_url"]), last_id):
+                    last_id, failures = seen, 0
+                    yield event
+                    if event["status"] in {"completed", "failed", "cancelled"}:
+                        return
+            except (aiohttp.ClientError, TimeoutError):
+                failures += 1
+                if failures > RECONNECTS:
+                    raise JobFailed("The connection to the service was lost.") from None
+            await asyncio.sleep(0.5)
+
+    async def download(self, url: str, to: Path) -> None:
+        """Fetch a file by its signed link."""
+        try:
+            async with self._http.get(url) as answer:
+                await _check(answer)
+                data = await answer.read()
+            await asyncio.to_thread(to.write_bytes, data)
+        except OSError as error:
+            raise JobFailed(f"{to}: {error.strerror or error}") from None
+        except aiohttp.ClientError as error:
+            raise JobFailed(f"The result cannot be fetched: {error}") from None
+
+    async def _events(self, url: str, last_id: str) -> AsyncIterator[tuple[str, Event]]:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=60)  # the server is never quiet for longer than 15 s
+        async with self._http.get(url, headers=headers, timeout=timeout) as answer:
+            if answer.status == 204:
+                return
+            await _check(answer)
+            async for line in answer.content:
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == "id":
+                    last_id = value
+                elif name == "data":
+                    yield last_id, json.loads(value)
+
+    async def _json(self, method: str, path: str, data: aiohttp.FormData) -> Event:
+        try:
+            async with self._http.request(method, self._server + path, data=data, headers=self._headers) as answer:
+                await _check(answer)
+                body: Event = await answer.json()
+                return body
+        except aiohttp.ClientError as error:
+            raise JobFailed(f"{self._server} cannot be reached: {error}") from None
+
+
+async def run(client: Client, photo: Path, output: Path, *, description: str, duration: str, language: str) -> None:
+    """The whole job with a progress bar: the image and the script are left in the folder `output`."""
+    console = Console(stderr=True)
+    task = await client.enhance(photo, description=description, duration=duration, language=language)
+    last = await _watch(client, task, console)
+    if last["status"] != "completed":
+        raise JobFailed(str(last.get("error") or last.get("message")))
+    image, script = output / f"{photo.stem}-enhanced.jpg", output / f"{photo.stem}-script.txt"
+    await asyncio.to_thread(_write, script, f"{last['script']}\n\n{last['product_analysis']}\n")
+    await client.download(str(last["enhanced_image_url"]), image)
+    print(last["script"])
+    console.print(f"\n[bold]image[/]   {image}\n[bold]script[/]  {script}", highlight=False)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise JobFailed(f"{path}: {error.strerror}") from None
+
+
+async def _watch(client: Client, task: Event, console: Console) -> Event:
+    bar_and_time = (BarColumn(40), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    columns = (*bar_and_time, TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=100)
+        async for event in client.follow(task):
+            reached = event["progress"]
+            if isinstance(reached, int) and reached >= 0:
+                progress.update(bar, completed=reached)
+            progress.update(bar, description=str(event.get("message", "")))
+            last = event
+    return last
+
+
+async def _check(answer: aiohttp.ClientResponse) -> None:
+    """Raises JobFailed with the service's own sentence."""
+    if answer.status < 400:
+        return
+    try:
+        problem = await answer.json(content_type=None)
+        details = [f"{e['field']}: {e['message']}" for e in problem.get("errors") or ()]
+        raise JobFailed(" ".join([problem["detail"], *details]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise JobFailed(f"The service answered {answer.status}.") from None

@@ -1,0 +1,77 @@
+"""The application: routes, middlewares, and what opens and closes with it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from enhancer import metrics
+from enhancer.domain.tasks import encode
+from enhancer.service import Service
+from enhancer.web import docs, errors, openapi
+from enhancer.web.hub import Hub
+from enhancer.web.keys import DOCUMENT, HUB, SERVICE, STOPPING
+from enhancer.web.routes import ROUTES
+
+JSON_LIMIT = 64 * 1024  # bytes of a JSON body; forms have limits of their own
+
+
+def build(service: Service) -> web.Application:
+    """The application around an open service."""
+    app = web.Application(middlewares=[_measured, _headed, errors.problems], client_max_size=JSON_LIMIT)
+    app[SERVICE] = service
+    app[STOPPING] = asyncio.Event()
+    app[DOCUMENT] = encode(openapi.document(ROUTES, service.settings.public_url))
+    app.cleanup_ctx.append(_hub)
+    app.on_shutdown.append(_end_streams)
+    for route in ROUTES:
+        app.router.add_route(route.method, _pattern(route.path), route.handler)
+        if route.method == "GET" and "stream" not in route.path:
+            app.router.add_route("HEAD", _pattern(route.path), route.handler)
+    app.router.add_get("/", docs.home)
+    app.router.add_static("/docs/assets", docs.ASSETS)
+    return app
+
+
+async def _hub(app: web.Application) -> AsyncIterator[None]:
+    service = app[SERVICE]
+    async with Hub.open(service.pool, service.bus, poll=service.settings.poll_interval) as hub:
+        app[HUB] = hub
+        yield
+
+
+async def _end_streams(app: web.Application) -> None:
+    """Open streams would hold a stop for as long as the server waits for its handlers."""
+    app[STOPPING].set()
+    app[HUB].close()
+
+
+@web.middleware
+async def _measured(request: web.Request, handler: Handler) -> web.StreamResponse:
+    began = time.perf_counter()
+    response = await handler(request)
+    if response.content_type != "text/event-stream":
+        seconds = time.perf_counter() - began
+        metrics.REQUESTS.labels(request.method, errors.route_of(request), str(response.status)).observe(seconds)
+    return response
+
+
+@web.middleware
+async def _headed(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    if not response.prepared:
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Referrer-Policy", "no-referrer")
+        # what is ours to give may be kept and asked for again; answers about tasks may not
+        public = request.path.startswith("/docs")
+        response.headers.setdefault("Cache-Control", "no-cache" if public else "no-store")
+    return response
+
+
+def _pattern(path: str) -> str:
+    """aiohttp's form of a path: ids are digits, a file's path has slashes."""
+    return path.replace("{id}", "{id:[0-9]{1,19}}").replace("{path}", "{path:.+}")

@@ -1,0 +1,45 @@
+"""
+The documentation of the interface: /openapi.json, and a page to read and to try it on.
+
+The reference is Swagger UI: of the five libraries tried (RapiDoc, Redoc, Scalar, Stoplight Elements), the one that
+works under the strict policy below with no inline style and nothing from elsewhere; `assets/refresh` brings a newer
+one. What none of them has, a job with its live stream, is a small module of ours above it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiohttp import web
+
+from enhancer.web.keys import DOCUMENT
+
+ASSETS = Path(__file__).parent / "assets"
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",  # Swagger UI's icons, and the photo that was chosen
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """GET /openapi.json -> 200 and the OpenAPI 3.1 document."""
+    return web.Response(text=request.app[DOCUMENT], content_type="application/json")
+
+
+async def page(request: web.Request) -> web.FileResponse:
+    """GET /docs -> 200 and the page, which takes an account token from the address' fragment: #token=."""
+    return web.FileResponse(ASSETS / "docs.html", headers={"Content-Security-Policy": POLICY})
+
+
+async def home(request: web.Request) -> web.Response:
+    """GET / -> 302 to the page; browsers take the fragment along."""
+    return web.Response(status=302, headers={"Location": "docs"})

@@ -1,0 +1,121 @@
+"""Realistic requests, answers and events, for the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Example = Mapping[str, object]
+
+_BASE = "https://ads.example.com"
+_TASK = f"{_BASE}/api/v1/ai/enhance-and-script/1"
+_IMAGE = f"{_BASE}/uploads/user_1/enhanced/enhanced_k3Vw9xPqLr2T.jpg?token=eyJhbGciOi..."
+_SCRIPT = (
+    "[0:00-0:02] Steam rises from a red cup in the morning sun. | Some mornings need more.\n"
+    "[0:02-0:04] A hand lifts the cup; the light catches the crema. | Strong. Smooth. Yours."
+)
+_ANALYSIS = "A red ceramic cup of espresso with a dense crema, shot from the side on a wooden counter."
+_REJECTED = "The provider's safety system rejected the image or the description."
+
+_ORDER: Example = {"user_description": "A strong espresso in a red cup", "duration": 4, "language": "en"}
+
+_SHORT_PENDING: Example = {
+    "id": 1,
+    "status": "pending",
+    "progress": 0,
+    "message": "",
+    "enhanced_image_url": None,
+    "script": None,
+    "product_analysis": None,
+    "tokens_used": 0,
+    "processing_time": None,
+    "error_message": None,
+    "error_code": None,
+    "updated_at": "2026-03-01T09:30:00.120000Z",
+}
+
+SHORT_PROCESSING: Example = {
+    **_SHORT_PENDING,
+    "status": "processing",
+    "progress": 30,
+    "message": "🎨 Enhancing image with gpt-image-2.5-flare...",
+    "processing_time": 0.412,
+    "updated_at": "2026-03-01T09:30:00.541000Z",
+}
+
+SHORT_COMPLETED: Example = {
+    **_SHORT_PENDING,
+    "status": "completed",
+    "progress": 100,
+    "message": "🎉 Enhancement completed successfully!",
+    "enhanced_image_url": _IMAGE,
+    "script": _SCRIPT,
+    "product_analysis": _ANALYSIS,
+    "tokens_used": 1250,
+    "processing_time": 15.5,
+    "updated_at": "2026-03-01T09:30:15.629000Z",
+}
+
+SHORT_FAILED: Example = {
+    **SHORT_PROCESSING,
+    "status": "failed",
+    "message": _REJECTED,
+    "processing_time": 4.2,
+    "error_message": _REJECTED,
+    "error_code": "provider_rejected_image",
+    "updated_at": "2026-03-01T09:30:04.329000Z",
+}
+
+_WHOLE: Example = {
+    "user_id": 1,
+    "original_image_path": "/uploads/user_1/originals/original_k3Vw9xPqLr2T.jpg",
+    **_ORDER,
+    "image_model": "gpt-image-2.5-flare",
+    "script_model": "gpt-6-luna",
+    "created_at": "2026-03-01T09:30:00.120000Z",
+    "completed_at": None,
+    "status_url": f"{_TASK}/status",
+    "stream_url": f"{_TASK}/stream?token=eyJhbGciOi...",
+}
+
+TASK_PENDING: Example = {**_SHORT_PENDING, **_WHOLE}
+TASK_PROCESSING: Example = {**SHORT_PROCESSING, **_WHOLE}
+TASK_COMPLETED: Example = {**SHORT_COMPLETED, **_WHOLE, "completed_at": SHORT_COMPLETED["updated_at"]}
+
+EVENTS: Mapping[str, Example] = {
+    "running": {
+        "progress": 50,
+        "message": "✅ Image enhanced (1536x1024)",
+        "status": "processing",
+        "timestamp": 1772357409.417,
+    },
+    "completed": {
+        "progress": 100,
+        "message": "🎉 Enhancement completed successfully!",
+        "status": "completed",
+        "enhanced_image_url": _IMAGE,
+        "script": _SCRIPT,
+        "product_analysis": _ANALYSIS,
+        "timestamp": 1772357415.629,
+    },
+    "failed": {
+        "progress": -1,
+        "status": "failed",
+        "error": _REJECTED,
+        "error_code": "provider_rejected_image",
+        "timestamp": 1772357404.329,
+    },
+    "cancelled": {
+        "progress": 50,
+        "message": "🛑 Cancelled",
+        "status": "cancelled",
+        "timestamp": 1772357407.003,
+    },
+}
+
+LOGIN: Example = {"email": "you@example.com", "password": "correct horse battery staple"}
+TOKEN: Example = {"access_token": "eyJhbGciOi...", "token_type": "bearer", "expires_in": 604800}
+
+ALIVE: Example = {"status": "ok"}
+READY: Example = {"status": "ready", "postgresql": "ok", "redis": "ok", "storage": "ok"}
+WITHOUT_REDIS: Example = {**READY, "redis": "unreachable"}
+NOT_READY: Example = {**READY, "status": "not ready", "postgresql": "unreachable"}

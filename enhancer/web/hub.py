@@ -1,0 +1,360 @@
+"""
+The hub: gives every watcher each event of its task once, in order.
+
+The events of a watched task are kept here as they were sent, from the first; a watcher is a cursor into that list.
+The list grows by what the bus brings. Whatever the bus may have missed is read from the table: before the first
+watcher is served, when a number is skipped, after Redis was away, and now and then in any case, because a last
+message that is lost leaves no gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from enhancer import metrics
+from enhancer.bus import Bus
+from enhancer.domain.tasks import FINAL, Event, Status, Task, encode
+from enhancer.storage import events
+from enhancer.storage.database import UNREACHABLE, Pool
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0  # seconds between two looks at all watchers
+RECONCILE = 15.0  # seconds between two comparisons with the table while the bus works
+CONFIRMATION = 2.0  # seconds that a new channel may take to be subscribed before the table alone has to do
+AT_ONCE = 256  # watchers served before other work on the loop gets its turn
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An event as bytes: `text` in the event stream's format, `chunk` the same framed for HTTP/1.1."""
+
+    seq: int
+    text: bytes
+    chunk: bytes
+    final: bool
+
+
+class Watcher(Protocol):
+    """
+    Somebody who follows a task. Its methods are called on the loop, must not block and must not raise.
+
+    `cursor`: the number of the last event that it was given.
+    """
+
+    cursor: int
+
+    def give(self, frames: Sequence[Frame]) -> None:
+        """Take the next events."""
+
+    def end(self) -> None:
+        """Nothing more will come: the last event was given, or the hub closes."""
+
+    def tick(self, now: float) -> None:
+        """About once a second: time for a heartbeat, or to notice that nobody listens."""
+
+
+@dataclass(eq=False, slots=True)
+class _Channel:
+    """
+    A watched task.
+
+    `users` counts watchers that are served and those that still wait to be. `stale`: the table has more than we have.
+    """
+
+    task_id: int
+    name: str
+    frames: list[Frame] = field(default_factory=list)
+    watchers: set[Watcher] = field(default_factory=set)
+    users: int = 0
+    stale: bool = False
+    loading: asyncio.Task[None] | None = None
+    catching_up: asyncio.Task[None] | None = None
+    serving: asyncio.Task[None] | None = None
+    unlisten: Callable[[], None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.frames) and self.frames[-1].final
+
+
+class Hub:
+    """Events from the bus and the table to watchers. `poll`: seconds between looks at the table without Redis."""
+
+    def __init__(self, pool: Pool, bus: Bus, *, poll: float) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._poll = poll
+        self.watchers = 0  # those included that wait for their first events
+        self._channels: dict[str, _Channel] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._resumed = asyncio.Event()
+        self._closed = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, pool: Pool, bus: Bus, *, poll: float) -> AsyncIterator[Hub]:
+        """A hub at work. At the end its watchers are told to end, too."""
+        hub = cls(pool, bus, poll=poll)
+        bus.on_resume.append(hub._resumed.set)
+        for keeper in (hub._tick, hub._reconcile_forever):
+            hub._start(keeper())
+        try:
+            yield hub
+        finally:
+            hub.close()
+            bus.on_resume.remove(hub._resumed.set)
+            for task in list(hub._running):
+                task.cancel()
+            await asyncio.gather(*hub._running, return_exceptions=True)
+
+    def close(self) -> None:
+        """End all watchers now, and those at once that are still to come."""
+        self._closed = True
+        for channel in list(self._channels.values()):
+            if channel.loading:
+                channel.loading.cancel()
+            for watcher in list(channel.watchers):
+                watcher.end()
+            channel.watchers.clear()
+
+    @asynccontextmanager
+    async def watching(self, task: Task, after: int, watcher: Watcher) -> AsyncIterator[None]:
+        """
+        Give `watcher` the events after the number `after`, then those to come, for as long as the block lasts.
+
+        Raises what storage.events.after raises.
+        """
+        watcher.cursor = after
+        channel = self._channels.get(task.channel)
+        if channel is None and task.status.final:  # nothing is to come: no need to listen
+            _serve(watcher, [_frame(event) for event in await events.after(self._pool, task.id, 0)])
+            watcher.end()
+            yield
+            return
+        channel = channel or self._open(task)
+        channel.users += 1
+        self.watchers += 1
+        try:
+            await self._loaded(channel)
+            channel.watchers.add(watcher)
+            self._serve_all(channel, [watcher])
+            if self._closed:
+                watcher.end()
+            yield
+        finally:
+            channel.watchers.discard(watcher)
+            channel.users -= 1
+            self.watchers -= 1
+            if not channel.users:
+                self._close(channel)
+
+    # -- a channel's life
+
+    def _open(self, task: Task) -> _Channel:
+        channel = self._channels[task.channel] = _Channel(task.id, task.channel)
+        channel.unlisten = self._bus.listen(channel.name, lambda message: self._receive(channel, message))
+        channel.loading = self._start(self._load(channel))
+        return channel
+
+    def _close(self, channel: _Channel) -> None:
+        if self._channels.get(channel.name) is channel:
+            del self._channels[channel.name]
+        if channel.unlisten:
+            channel.unlisten()
+        for task in (channel.loading, channel.catching_up, channel.serving):
+            if task:
+                task.cancel()
+
+    async def _load(self, channel: _Channel) -> None:
+        """Subscribed first, then read: nothing can fall between."""
+        await self._bus.confirmed(channel.name, seconds=CONFIRMATION)
+        await self._read(channel)
+        channel.loading = None
+
+    async def _loaded(self, channel: _Channel) -> None:
+        """
+        Wait for the first reading, but not past the closing of the hub.
+
+        Raises what the reading raised. A waiter that leaves does not end it for the others.
+        """
+        loading = channel.loading
+        if loading and not self._closed:
+            await asyncio.wait([loading])
+            if not loading.cancelled():
+                loading.result()
+
+    async def _read(self, channel: _Channel) -> None:
+        for event in await events.after(self._pool, channel.task_id, len(channel.frames)):
+            self._append(channel, event)
+
+    def _receive(self, channel: _Channel, message: str) -> None:
+        event = _heard(message)
+        if event is None or event.seq <= len(channel.frames):
+            return
+        if channel.loading or event.seq > len(channel.frames) + 1:
+            self._catch_up(channel)
+            return
+        self._append(channel, event)
+        self._serve_all(channel, channel.watchers)
+
+    def _append(self, channel: _Channel, event: Event) -> None:
+        if event.seq == len(channel.frames) + 1:
+            channel.frames.append(_frame(event))
+
+    def _catch_up(self, channel: _Channel) -> None:
+        """Read the table once more; when that is asked for during a reading, once after it."""
+        channel.stale = True
+        if channel.catching_up is None or channel.catching_up.done():
+            channel.catching_up = self._start(self._refresh(channel))
+
+    async def _refresh(self, channel: _Channel) -> None:
+        await self._loaded(channel)
+        while channel.stale:
+            channel.stale = False
+            await self._read(channel)
+            self._serve_all(channel, channel.watchers)
+
+    # -- serving
+
+    def _serve_all(self, channel: _Channel, watchers: Iterable[Watcher]) -> None:
+        """Bring watchers up to the end of the list; a crowd is served in turns with other work."""
+        if channel.serving and not channel.serving.done():
+            return  # it goes on until everybody has everything
+        waiting = list(watchers)
+        for watcher in waiting[:AT_ONCE]:
+            self._serve_one(channel, watcher)
+        if len(waiting) > AT_ONCE:
+            channel.serving = self._start(self._serve_crowd(channel))
+
+    async def _serve_crowd(self, channel: _Channel) -> None:
+        while behind := [w for w in channel.watchers if channel.ended or w.cursor < len(channel.frames)]:
+            for number, watcher in enumerate(behind):
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                if watcher in channel.watchers:  # it may have left meanwhile
+                    self._serve_one(channel, watcher)
+
+    def _serve_one(self, channel: _Channel, watcher: Watcher) -> None:
+        _serve(watcher, channel.frames)
+        if channel.ended:
+            channel.watchers.discard(watcher)
+            watcher.end()
+
+    # -- rounds
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            now = asyncio.get_running_loop().time()
+            for channel in list(self._channels.values()):
+                for watcher in list(channel.watchers):
+                    watcher.tick(now)
+
+    async def _reconcile_forever(self) -> None:
+        while True:
+            self._resumed.clear()
+            try:
+                await self._reconcile()
+            except UNREACHABLE as error:
+                log.warning("database.unreachable", extra={"error": type(error).__name__})
+            except Exception:  # one fault must not end the comparisons of all streams
+                log.exception("hub.failed")
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Until Redis has come back or RECONCILE has passed; without Redis, `poll` is enough."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while loop.time() - began < (RECONCILE if self._bus.connected else self._poll):
+            try:
+                async with asyncio.timeout(min(self._poll, RECONCILE)):
+                    await self._resumed.wait()
+                    return
+            except TimeoutError:
+                pass
+
+    async def _reconcile(self) -> None:
+        """Compare what was given with what the table has."""
+        watched = {channel.task_id: channel for channel in self._channels.values() if not channel.loading}
+        if not watched:
+            return
+        heads = await events.heads(self._pool, list(watched))
+        for task_id, channel in watched.items():
+            if task_id not in heads:  # deleted meanwhile
+                for watcher in list(channel.watchers):
+                    watcher.end()
+            elif heads[task_id] > len(channel.frames):
+                self._catch_up(channel)
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()):  # the next comparison tries again
+            log.warning("hub.failed", extra={"error": type(error).__name__})
+
+
+class Ending:
+    """A watcher that only waits for the end of a task."""
+
+    def __init__(self) -> None:
+        self.cursor = 0
+        self._ended = asyncio.Event()
+
+    def give(self, frames: Sequence[Frame]) -> None:
+        """See Watcher."""
+
+    def end(self) -> None:
+        """See Watcher."""
+        self._ended.set()
+
+    def tick(self, now: float) -> None:
+        """See Watcher."""
+
+    async def wait(self, seconds: float) -> None:
+        """Until the task has ended, or `seconds` have passed."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            pass
+
+
+def chunk(data: bytes) -> bytes:
+    """Data framed for HTTP/1.1's chunked transfer coding (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _heard(message: str) -> Event | None:
+    """The event in a message of the bus; None: it is nothing that this service publishes."""
+    try:
+        data = json.loads(message)
+        seq, _ = data.pop("seq"), Status(data["status"])
+        text = encode(data)
+        text.encode()
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
+    return Event(seq, text) if type(seq) is int else None
+
+
+def _frame(event: Event) -> Frame:
+    text = f"id: {event.seq}\ndata: {event.data}\n\n".encode()
+    return Frame(event.seq, text, chunk(text), json.loads(event.data).get("status") in FINAL)
+
+
+def _serve(watcher: Watcher, frames: Sequence[Frame]) -> None:
+    if new := frames[watcher.cursor :]:
+        watcher.cursor = new[-1].seq
+        metrics.EVENTS.inc(len(new))
+        watcher.give(new)

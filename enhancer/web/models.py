@@ -1,0 +1,198 @@
+"""What goes over the wire: requests and answers, as pydantic models that are also the documentation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from enhancer.domain.enhancements import EnhancementInput, EnhancementOutput
+from enhancer.domain.tasks import Status, Task
+from enhancer.service import Service
+
+STREAM = "/api/v1/ai/enhance-and-script/{id}/stream"
+STATUS = "/api/v1/ai/enhance-and-script/{id}/status"
+
+
+def _duration(value: object) -> object:
+    """Form fields are text."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+def _printable(value: str) -> str:
+    if any((ord(c) < 32 and c not in "\t\r\n") or 0xD800 <= ord(c) <= 0xDFFF for c in value):
+        raise ValueError("Control characters are not allowed")
+    return value
+
+
+class EnhancementTaskCreateRequest(BaseModel):
+    """The fields of the multipart form, beside `file`: the photo (JPEG, PNG or WebP)."""
+
+    user_description: Annotated[str, StringConstraints(max_length=4000), AfterValidator(_printable)] = Field(
+        "", description="What the product is, in your own words", examples=["A strong espresso in a red cup"]
+    )
+    duration: Annotated[Literal[4, 8, 12], BeforeValidator(_duration)] = Field(
+        4, description="Length of the advertisement, seconds"
+    )
+    language: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)] = Field(
+        "en", description="Language of the script and the messages, as a BCP 47 tag", examples=["en", "zh-CN"]
+    )
+
+
+class EnhancementTaskStatusResponse(BaseModel):
+    """The short task, for polling."""
+
+    id: int
+    status: Status
+    progress: int = Field(ge=0, le=100)
+    message: str = Field(examples=["🎨 Enhancing image with gpt-image-2.5-flare..."])
+    enhanced_image_url: str | None = Field(description="A signed link that expires; ask again for a fresh one")
+    script: str | None = Field(examples=["[0:00-0:02] Steam rises from a red cup. | Morning, made better."])
+    product_analysis: str | None
+    tokens_used: int = Field(description="Over both models; 0 in the offline studio", examples=[1250])
+    processing_time: float | None = Field(description="Seconds since the work began", examples=[15.5])
+    error_message: str | None
+    error_code: str | None
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, service: Service, task: Task) -> EnhancementTaskStatusResponse:
+        """The task as its owner sees it."""
+        return cls(**_short(service, task))
+
+
+class EnhancementTaskResponse(EnhancementTaskStatusResponse):
+    """The whole task."""
+
+    user_id: int
+    original_image_path: str = Field(examples=["/uploads/user_1/originals/original_xxx.jpg"])
+    user_description: str
+    duration: int
+    language: str
+    image_model: str = Field(description="offline-studio: made without a model", examples=["gpt-image-2.5-flare"])
+    script_model: str = Field(examples=["gpt-6-luna"])
+    created_at: datetime
+    completed_at: datetime | None
+    status_url: str
+    stream_url: str = Field(description="With a token for this stream alone that expires within the hour")
+
+    @classmethod
+    def of(cls, service: Service, task: Task) -> EnhancementTaskResponse:
+        """The task as its owner sees it."""
+        order, output = _order(task), _output(task)
+        base = service.settings.public_url
+        token = service.tokens.stream(task.user_id, task.channel)
+        return cls(
+            **_short(service, task),
+            user_id=task.user_id,
+            original_image_path=f"/uploads/{order.original}",
+            user_description=order.user_description,
+            duration=order.duration,
+            language=order.language,
+            image_model=output.image_model or service.tools.images.model,
+            script_model=output.script_model or service.tools.scripts.model,
+            created_at=task.created_at,
+            completed_at=task.completed_at,
+            status_url=base + STATUS.format(id=task.id),
+            stream_url=f"{base}{STREAM.format(id=task.id)}?token={token}",
+        )
+
+
+class EnhancementProgressEvent(BaseModel):
+    """
+    The data of an event of the stream.
+
+    The last one carries the result or the error; `progress` is -1 when the task failed.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    progress: int = Field(ge=-1, le=100)
+    message: str | None = None
+    status: Status
+    timestamp: float = Field(description="Seconds since 1970, UTC", examples=[1698765432.123])
+    enhanced_image_url: str | None = None
+    script: str | None = None
+    product_analysis: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+
+
+class LoginRequest(BaseModel):
+    """Who signs in."""
+
+    email: str = Field(max_length=320, examples=["you@example.com"])
+    password: str = Field(max_length=1024)
+
+
+class LoginResponse(BaseModel):
+    """An account token for `Authorization: Bearer`."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105
+    expires_in: int = Field(description="Seconds", examples=[604800])
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). `code` is stable; `detail` is a sentence for people."""
+
+    type: str = Field(description="A URN with the code", examples=["urn:enhancer:problem:not_found"])
+    title: str
+    status: int = Field(description="The HTTP status")
+    detail: str
+    code: str = Field(description="What programs should look at", examples=["not_found"])
+    errors: list[FieldError] | None = Field(None, description="With `invalid_request`: what is wrong, by field")
+    task_id: int | None = Field(None, description="When a task failed that the call waited for")
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether tasks can be accepted. Redis away is reported, but streams then live from the database."""
+
+    status: Literal["ready", "not ready"]
+    postgresql: Literal["ok", "unreachable", "migrations missing"]
+    redis: Literal["ok", "unreachable"]
+    storage: Literal["ok", "unavailable"]
+
+
+def _order(task: Task) -> EnhancementInput:
+    return EnhancementInput.model_validate(task.input)
+
+
+def _output(task: Task) -> EnhancementOutput:
+    return EnhancementOutput.model_validate(task.output)
+
+
+def _short(service: Service, task: Task) -> dict[str, object]:
+    output = _output(task)
+    return {
+        "id": task.id,
+        "status": task.status,
+        "progress": task.progress,
+        "message": task.message,
+        "enhanced_image_url": output.enhanced_path and service.link(output.enhanced_path),
+        "script": output.script,
+        "product_analysis": output.product_analysis,
+        "tokens_used": output.tokens_used,
+        "processing_time": task.processing_time,
+        "error_message": task.error_message,
+        "error_code": task.error_code,
+        "updated_at": task.updated_at,
+    }

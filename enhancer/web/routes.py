@@ -1,0 +1,287 @@
+"""Every route, with what the documentation says about it: app.py serves them, openapi.py describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel
+
+from enhancer.web import accounts, docs, enhancements, examples, health, media, models, streams
+from enhancer.web.examples import Example
+
+API = "/api/v1"
+
+
+class Auth(Enum):
+    """What a call asks of its caller."""
+
+    NONE = "none"
+    ACCOUNT = "account"
+    ACCOUNT_OR_LINK = "account or link"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is sent: a model as JSON, or as a form with a file beside it."""
+
+    model: type[BaseModel]
+    form: bool = False
+    examples: Mapping[str, Example] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One status: what it means, and what comes with it (a model, or a content type). `examples` by their names."""
+
+    means: str
+    model: type[BaseModel] | None = None
+    content_type: str = "application/json"
+    headers: tuple[str, ...] = ()
+    examples: Mapping[str, Example] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    A call. `query` and `headers`: what may be sent, with what it does.
+
+    `problems`: the codes of the errors that are its own; those of `auth` come by themselves. `description`: Markdown,
+    to be read after the summary.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    summary: str
+    auth: Auth
+    answers: Mapping[int, Answer]
+    body: Body | None = None
+    problems: tuple[str, ...] = ()
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+
+
+_PHOTO = Body(models.EnhancementTaskCreateRequest, form=True)
+_STREAM_DESCRIPTION = """\
+First every event so far, then the live ones; each exactly once, also across reconnects and restarts. Events are
+unnamed (`onmessage`), numbered from 1 by their `id`, and carry JSON:
+
+```
+retry: 2000
+
+id: 7
+data: {"progress": 50, "message": "✅ Image enhanced (1536x1024)", "status": "processing", "timestamp": 1772357409.417}
+```
+
+The last one carries the result or the error; then the server ends the response. A comment line comes every 15 seconds
+of quiet. A task's `stream_url` carries a token for this stream alone.
+"""
+_UPLOAD_PROBLEMS = (
+    "subscription_required",
+    "upload_too_large",
+    "unsupported_image",
+    "invalid_image",
+    "invalid_request",
+    "too_many_requests",
+    "queue_full",
+    "storage_unavailable",
+)
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST",
+        f"{API}/ai/enhance-and-script-async",
+        enhancements.create,
+        "Enhancement",
+        "Enhance a photo and write a script; answers at once",
+        Auth.ACCOUNT,
+        {
+            202: Answer(
+                "Accepted: stored and committed",
+                models.EnhancementTaskResponse,
+                headers=("Location",),
+                examples={"pending": examples.TASK_PENDING},
+            )
+        },
+        body=_PHOTO,
+        problems=_UPLOAD_PROBLEMS,
+        description=(
+            "The answer comes once the photo is stored and the task is committed: from then on it is finished whatever "
+            "happens to the service or to the connection. Follow it at `stream_url`, which any browser can open, or "
+            "ask at `status_url`."
+        ),
+    ),
+    Route(
+        "POST",
+        f"{API}/ai/enhance-and-script",
+        enhancements.create_and_wait,
+        "Enhancement",
+        "The same, waiting for the result for up to SYNC_WAIT seconds",
+        Auth.ACCOUNT,
+        {
+            200: Answer("Finished", models.EnhancementTaskResponse, examples={"completed": examples.TASK_COMPLETED}),
+            202: Answer(
+                "Not finished yet: follow it at Location",
+                models.EnhancementTaskResponse,
+                headers=("Location",),
+                examples={"processing": examples.TASK_PROCESSING},
+            ),
+        },
+        body=_PHOTO,
+        problems=(
+            *_UPLOAD_PROBLEMS,
+            "provider_refused",
+            "provider_rejected_image",
+            "provider_unavailable",
+            "provider_rate_limited",
+            "provider_bad_answer",
+            "timeout",
+            "outcome_unknown",
+            "internal",
+        ),
+        description=(
+            "The same task on the same engine; only the answer waits. A task that failed is answered as a problem with "
+            "the task's `error_code` as `code` and its `task_id`. A client that goes away cancels nothing."
+        ),
+    ),
+    Route(
+        "GET",
+        models.STATUS,
+        enhancements.status,
+        "Enhancement",
+        "How far a task is",
+        Auth.ACCOUNT,
+        {
+            200: Answer(
+                "The short task",
+                models.EnhancementTaskStatusResponse,
+                examples={
+                    "processing": examples.SHORT_PROCESSING,
+                    "completed": examples.SHORT_COMPLETED,
+                    "failed": examples.SHORT_FAILED,
+                },
+            )
+        },
+        problems=("not_found", "storage_unavailable"),
+        description="For clients that cannot follow the stream: ask every second or two until the status is final.",
+    ),
+    Route(
+        "GET",
+        models.STREAM,
+        streams.enhancement,
+        "Enhancement",
+        "Every event of a task as it happens (Server-Sent Events)",
+        Auth.ACCOUNT_OR_LINK,
+        {
+            200: Answer(
+                "Every event once, in order; the schema is that of the `data` of one event",
+                models.EnhancementProgressEvent,
+                "text/event-stream",
+                examples=examples.EVENTS,
+            ),
+            204: Answer("The last event was seen already: an EventSource stops asking then"),
+        },
+        problems=("not_found", "storage_unavailable"),
+        query={"last_event_id": "Go on after this event, for clients that cannot send the header"},
+        headers={"Last-Event-ID": "Go on after this event; browsers send it by themselves when they reconnect"},
+        description=_STREAM_DESCRIPTION,
+    ),
+    Route(
+        "POST",
+        f"{API}/auth/login",
+        accounts.login,
+        "Account",
+        "Sign in",
+        Auth.NONE,
+        {200: Answer("A token", models.LoginResponse, examples={"token": examples.TOKEN})},
+        body=Body(models.LoginRequest, examples={"you": examples.LOGIN}),
+        problems=("unauthenticated", "invalid_request", "storage_unavailable"),
+        description="The token goes into the header `Authorization: Bearer` of every other call.",
+    ),
+    Route(
+        "GET",
+        "/uploads/{path}",
+        media.file,
+        "Files",
+        "An original or a result",
+        Auth.ACCOUNT_OR_LINK,
+        {
+            200: Answer("The file", content_type="image/*", headers=("ETag", "Accept-Ranges")),
+            206: Answer("The part that Range asks for", content_type="image/*", headers=("Content-Range",)),
+            304: Answer("Unchanged since If-None-Match"),
+            416: Answer("There is no such part", headers=("Content-Range",)),
+        },
+        problems=("not_found", "storage_unavailable"),
+        headers={
+            "Range": "One range of bytes",
+            "If-Range": "The part is wanted only of the version with this ETag, else the whole",
+            "If-None-Match": "The ETag of what is at hand already",
+        },
+        description=(
+            "By the signed links in tasks, which anybody can open until they expire, or with the owner's token. "
+            "A name is never used twice, so files may be cached."
+        ),
+    ),
+    Route(
+        "GET",
+        "/healthz",
+        health.healthz,
+        "Operations",
+        "Whether the process answers",
+        Auth.NONE,
+        {200: Answer("It does", models.Health, examples={"alive": examples.ALIVE})},
+        description="For a liveness probe: it looks at nothing but itself.",
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        health.readyz,
+        "Operations",
+        "Whether tasks can be accepted",
+        Auth.NONE,
+        {
+            200: Answer(
+                "They can",
+                models.Readiness,
+                examples={"ready": examples.READY, "without Redis": examples.WITHOUT_REDIS},
+            ),
+            503: Answer("They cannot", models.Readiness, examples={"not ready": examples.NOT_READY}),
+        },
+        description="Redis away is reported and no reason to stop: streams then live from the database.",
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        health.expose,
+        "Operations",
+        "Figures for Prometheus",
+        Auth.NONE,
+        {200: Answer("Prometheus' text format", content_type="text/plain")},
+        description="Requests, tasks that wait, calls of models, open streams and more, of this process.",
+    ),
+    Route(
+        "GET",
+        "/openapi.json",
+        docs.openapi,
+        "Documentation",
+        "This description",
+        Auth.NONE,
+        {200: Answer("OpenAPI 3.1")},
+        description="OpenAPI 3.1, for programs that make clients.",
+    ),
+    Route(
+        "GET",
+        "/docs",
+        docs.page,
+        "Documentation",
+        "This description, to read and to try",
+        Auth.NONE,
+        {200: Answer("A page", content_type="text/html")},
+        description="An account token in the address, as `#token=...`, signs in; it leaves the address at once.",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Measurements. Nothing is asserted: machines differ; ratios of one run are what counts."""
