@@ -59,6 +59,7 @@ class Bus:
         self._channels: dict[str, _Channel] = {}
         self._changed = asyncio.Event()
         self._resting_until = 0.0
+        self._closing = False
         self.connected = False
         self.on_resume: list[Callable[[], None]] = []
 
@@ -71,6 +72,7 @@ class Bus:
         try:
             yield bus
         finally:
+            bus._closing = True
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
             with contextlib.suppress(*GONE):
@@ -145,7 +147,7 @@ class Bus:
                 log.exception("bus.listener_failed", extra={"channel": name})
 
     async def _run(self) -> None:
-        """Keep a subscription open for ever."""
+        """Keep a subscription open until the bus closes."""
         pause = 0.05
         while True:
             began = asyncio.get_running_loop().time()
@@ -158,6 +160,8 @@ class Bus:
                 log.exception("bus.failed")
             finally:
                 self._disconnected()
+            if self._closing:  # a task group that is failing swallows its cancellation (before Python 3.13)
+                return
             lasted = asyncio.get_running_loop().time() - began
             pause = 0.05 if lasted > REST else min(pause * 2, 2.0)
             await asyncio.sleep(pause)

@@ -6,7 +6,8 @@ Every error raised on purpose, each with a stable `code`.
     ├── RequestError                the answer to a caller (web/errors.py gives each class its HTTP status)
     │   ├── Unauthenticated  SubscriptionRequired  Forbidden  NotFound  Conflict
     │   ├── UploadTooLarge  UnsupportedImage  InvalidImage  InvalidRequest
-    │   └── TooManyRequests  QueueFull  StorageUnavailable
+    │   └── RetryLater
+    │       └── TooManyRequests  QueueFull  StorageUnavailable
     └── TaskError                   why a task failed; its `code` becomes the task's `error_code`
         ├── ProviderError           a call of a paid service that brought no result
         │   ├── ProviderRefused  ProviderRejectedImage  ProviderBadAnswer

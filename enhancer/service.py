@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from enhancer import accounts, embedded
 from enhancer.bus import Bus
 from enhancer.domain.tasks import Kind
-from enhancer.errors import SetupError
+from enhancer.errors import SetupError, StorageUnavailable
 from enhancer.pipeline import enhancement
 from enhancer.pipeline.engine import Engine, Policy
 from enhancer.pipeline.orders import WAKE, Limits, Orders
@@ -130,8 +130,11 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
 
 
 def open_files(settings: Settings) -> Files:
-    """The store of originals and results."""
-    return Files.at(settings.storage_url) if settings.storage_url else Files.local(settings.uploads)
+    """The store of originals and results. Raises SetupError."""
+    try:
+        return Files.at(settings.storage_url) if settings.storage_url else Files.local(settings.uploads)
+    except StorageUnavailable as error:
+        raise SetupError(f"{'STORAGE_URL' if settings.storage_url else 'UPLOAD_DIR'}: {error}") from error
 
 
 @asynccontextmanager
@@ -150,9 +153,11 @@ async def _workers(settings: Settings, pool: Pool, bus: Bus, tools: Tools) -> As
     )
     workers = Workers(pool, terms, engine.run, engine.abandon)
     stop_listening = bus.listen(WAKE, lambda _: workers.wake())
-    async with workers.working():
-        yield
-    stop_listening()
+    try:
+        async with workers.working():
+            yield
+    finally:
+        stop_listening()
 
 
 @asynccontextmanager
@@ -188,16 +193,27 @@ def _links(settings: Settings, tokens: Tokens) -> Callable[[str], str]:
 
 
 def _kept_key(folder: Path) -> str:
-    """The secret key in the data folder, made on first use and readable by its owner alone."""
+    """
+    The secret key in the data folder, made on first use and readable by its owner alone.
+
+    Raises SetupError when the folder cannot hold one.
+    """
     path = folder / "secret_key"
-    if not path.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".secret_key-") as draft:  # mode 600
-            draft.write(secrets.token_urlsafe(48))
-            draft.flush()
-            with suppress(FileExistsError):  # another process was faster
-                os.link(draft.name, path)
-    return path.read_text().strip()
+    try:
+        if not path.exists():
+            _make_key(path)
+        return path.read_text().strip()
+    except OSError as error:
+        raise SetupError(f"No key can be kept in DATA_DIR ({error.strerror}): set SECRET_KEY.") from error
+
+
+def _make_key(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".secret_key-") as draft:  # mode 600
+        draft.write(secrets.token_urlsafe(48))
+        draft.flush()
+        with suppress(FileExistsError):  # another process was faster
+            os.link(draft.name, path)
 
 
 def _value(secret: SecretStr | None) -> str | None:

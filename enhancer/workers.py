@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,9 @@ from enhancer.storage import tasks
 from enhancer.storage.database import UNREACHABLE, Pool
 
 log = logging.getLogger(__name__)
+
+FEEDER_ENDS = 5.0  # seconds that the last claim may take at a stop
+CANCELLED_END = 10.0  # seconds for those that are cancelled; a server that hangs would hold them for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Workers:
         self._run = run
         self._abandon = abandon
         self._queue: asyncio.Queue[Lease] = asyncio.Queue()
-        self._leases: dict[int, Lease] = {}
+        self._leases: set[Lease] = set()
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -79,8 +82,10 @@ class Workers:
         try:
             yield
         finally:
-            await self._drain(feeder=keepers[0])
-            await _end(*workers, *keepers)
+            try:
+                await self._drain(feeder=keepers[0])
+            finally:
+                await _end(*workers, *keepers)
 
     def wake(self) -> None:
         """Look for work now: a task was accepted somewhere."""
@@ -88,7 +93,7 @@ class Workers:
 
     async def _rounds(self, keeper: Callable[[], Awaitable[None]]) -> None:
         """A keeper's rounds: the database may be away for a while, and no fault may end them."""
-        while not (self._stopping and keeper == self._feed):
+        while not _cancelled() and not (self._stopping and keeper == self._feed):
             try:
                 await keeper()
             except UNREACHABLE as error:
@@ -114,7 +119,8 @@ class Workers:
                 time_limits=terms.time_limits,
             )
         for task in found:
-            self._leases[task.id] = lease = Lease(task)
+            lease = Lease(task, stopping=self._stopping, cancelled=task.cancel_requested_at is not None)
+            self._leases.add(lease)
             self._queue.put_nowait(lease)
         if len(found) < idle or idle <= 0:
             await self._rest(terms.poll)
@@ -128,7 +134,7 @@ class Workers:
             pass
 
     async def _work(self) -> None:
-        while True:
+        while not _cancelled():
             lease = await self._queue.get()
             metrics.BUSY.inc()
             try:
@@ -137,7 +143,7 @@ class Workers:
                 log.exception("worker.failed", extra={"task": lease.task.id})
             finally:
                 metrics.BUSY.dec()
-                self._leases.pop(lease.task.id, None)
+                self._leases.discard(lease)
                 self._queue.task_done()
                 self._wake.set()
 
@@ -147,14 +153,15 @@ class Workers:
         await self._renew()
 
     async def _renew(self) -> None:
-        held = {task_id: lease.task.fence for task_id, lease in self._leases.items()}
+        held = _newest(self._leases)
         if not held:
             return
-        renewal = await tasks.renew(self._pool, self._terms.name, held, lease=self._terms.lease)
-        for task_id in renewal.cancelled & self._leases.keys():
-            self._leases[task_id].cancelled = True
-        lost = held.keys() - renewal.held
-        if lost & self._leases.keys():
+        fences = {task_id: lease.task.fence for task_id, lease in held.items()}
+        renewal = await tasks.renew(self._pool, self._terms.name, fences, lease=self._terms.lease)
+        for task_id in renewal.cancelled:
+            held[task_id].cancelled = True
+        lost = [task_id for task_id, lease in held.items() if task_id not in renewal.held and lease in self._leases]
+        if lost:
             log.warning("lease.lost", extra={"tasks": sorted(lost)})
 
     async def _reap(self) -> None:
@@ -168,25 +175,37 @@ class Workers:
         await asyncio.sleep(self._terms.lease / 4 * random.uniform(0.8, 1.2))  # noqa: S311
 
     async def _drain(self, feeder: asyncio.Task[None]) -> None:
-        """Claim no more, let go of what waits here, tell what runs, and give it its time."""
+        """Claim no more, tell what runs or is about to, and give it its time."""
         self._stopping = True
-        self._wake.set()
-        await asyncio.wait([feeder], timeout=5)  # not cancelled: what it is claiming would be lost for a while
-        while not self._queue.empty():
-            lease = self._queue.get_nowait()
-            self._leases.pop(lease.task.id, None)
-            self._queue.task_done()
-            await tasks.put_back(self._pool, lease.task, seconds=0, refund=True)
-        for lease in self._leases.values():
+        for lease in self._leases:
             lease.stopping = True
+        self._wake.set()
+        await asyncio.wait([feeder], timeout=FEEDER_ENDS)  # not cancelled: what it claims would be lost for a while
         try:
             async with asyncio.timeout(self._terms.grace):
                 await self._queue.join()
         except TimeoutError:
-            log.warning("workers.grace_over", extra={"tasks": sorted(self._leases)})
+            log.warning("workers.grace_over", extra={"tasks": sorted(lease.task.id for lease in self._leases)})
+
+
+def _newest(leases: Iterable[Lease]) -> dict[int, Lease]:
+    """Each task's lease of the highest fence: one that was lost may have come back while its worker still goes on."""
+    return {lease.task.id: lease for lease in sorted(leases, key=lambda lease: lease.task.fence)}
+
+
+def _cancelled() -> bool:
+    """
+    Whether this asyncio task was told to end.
+
+    A connection that breaks while a statement is cancelled raises its own error in the cancellation's place.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _end(*running: asyncio.Task[None]) -> None:
     for task in running:
         task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    _, hanging = await asyncio.wait(running, timeout=CANCELLED_END)
+    if hanging:
+        log.warning("workers.hang", extra={"count": len(hanging)})

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -37,12 +37,13 @@ from enhancer.pipeline.plans import (
     Plan,
     Provider,
     Result,
+    ResultLost,
     Step,
     Stopping,
     Tools,
 )
 from enhancer.storage import steps, tasks
-from enhancer.storage.database import Pool, patiently
+from enhancer.storage.database import UNREACHABLE, Pool, patiently
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,9 @@ T = TypeVar("T")
 LONGEST_WAIT = 6 * 3600.0  # seconds a task may be held back by rate limits before it fails
 LONGEST_PAUSE = 300.0  # seconds between two attempts at most, unless the provider asks for more
 PATIENCE = 300.0  # seconds that a finished piece of work waits for PostgreSQL or the store to come back
+LAST_WORDS = 3.0  # seconds that a task which is cancelled may take to record what must not be lost
+FRESH = 5.0  # seconds for which a permit stays good whose answer was lost; a call's longest life has that to spare
+SHORTEST_WAIT = 1.0  # seconds for a gate that opens any moment: its clock is PostgreSQL's, not ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,9 @@ class Engine:
         except CancelRequested:
             await self._finish(job, Status.CANCELLED, messages.phrase("cancelled", job.language))
         except Stopping:
-            await self._release(job)
+            await _to_the_end(self._release(job))
         except asyncio.CancelledError:
-            await asyncio.shield(self._release(job))
+            await self._release(job)
             raise
         except CallInProgress as error:
             await self._put_back(job, "waiting", OutcomeUnknown(), error.seconds, refund=True)
@@ -127,6 +131,7 @@ class Engine:
 
     async def _work(self, job: Job) -> None:
         plan = job.plan
+        job.check()
         if job.progress < plan.opens:
             await self._advance(job, plan.opens)
         for step in plan.steps:
@@ -147,6 +152,10 @@ class Engine:
         """Run a step that calls a provider: at most once, as far as anybody can know."""
         if job.task.fence > 1 and (kept := await self._patiently(job, lambda: self._earlier(job, step))):
             return kept
+        if step.prepare:
+            await step.prepare(job)
+        job.check()
+        asked = _now()
         permitted = await self._patiently(
             job,
             lambda: steps.permit(
@@ -159,18 +168,20 @@ class Engine:
                 billed=provider.billed,
             ),
         )
-        if not permitted:
-            return await self._refused_by_gate(job, step, provider)
+        if not permitted and (kept := await self._refused_by_gate(job, step, provider, asked)):
+            return kept
         try:
             with metrics.call(step.name, provider.model):
                 result = await step.run(job)
         except ProviderError as error:
-            await self._settle(job, step, steps.State(error.billing))
+            await _to_the_end(self._settle(job, step, steps.State(error.billing), seconds=PATIENCE))
             raise
-        except BaseException:
-            await asyncio.shield(self._settle(job, step, steps.State.AMBIGUOUS))
+        except BaseException as error:
+            await self._settle(job, step, steps.State.AMBIGUOUS, seconds=LAST_WORDS)
+            if isinstance(error, StorageUnavailable) and provider.billed:
+                raise ResultLost from error
             raise
-        return await self._keep(job, step, result)
+        return await _to_the_end(self._keep(job, step, result))
 
     async def _earlier(self, job: Job, step: Step) -> Result | None:
         """What an earlier holder of the task brought home: a result it recorded, or one it could only store."""
@@ -186,8 +197,13 @@ class Engine:
                 return await self._keep(job, step, recovered)
         return None
 
-    async def _refused_by_gate(self, job: Job, step: Step, provider: Provider) -> Result:
-        """Find out why, and what follows: a result after all, a wait, or the end."""
+    async def _refused_by_gate(self, job: Job, step: Step, provider: Provider, asked: float) -> Result | None:
+        """
+        Find out why, and what follows: a result after all, a wait, or the end.
+
+        None: it was not. The permit was committed, its answer lost, and nothing has been sent yet. `asked`: when the
+        gate was first asked.
+        """
         row = await steps.get(self._pool, job.task.id, step.name)
         current = await tasks.get(self._pool, job.task.id)
         if current is None or current.fence != job.task.fence or current.status is not Status.PROCESSING:
@@ -198,9 +214,13 @@ class Engine:
             raise LeaseLost
         if row.result is not None:
             return Result(row.result)
-        age = (datetime.now(UTC) - row.started_at).total_seconds()
-        if row.ambiguous < self._policy.repeats and age < provider.longest_call:
-            raise CallInProgress(provider.longest_call - age)
+        begun_by_us = row.state is steps.State.STARTED and row.started_at > job.task.updated_at  # which is our claim
+        if begun_by_us and _now() - asked < FRESH:
+            return None
+        remaining = provider.longest_call - (datetime.now(UTC) - row.started_at).total_seconds()
+        repeatable = not provider.billed or row.ambiguous < self._policy.repeats
+        if repeatable or (row.state is steps.State.STARTED and remaining > 0):
+            raise CallInProgress(max(remaining, SHORTEST_WAIT))
         raise OutcomeHeld
 
     async def _keep(self, job: Job, step: Step, result: Result) -> Result:
@@ -211,8 +231,13 @@ class Engine:
         )
         return Result(found, result.usage)
 
-    async def _settle(self, job: Job, step: Step, state: steps.State) -> None:
-        await patiently(lambda: steps.settle(self._pool, job.task, step.name, state), seconds=PATIENCE)
+    async def _settle(self, job: Job, step: Step, state: steps.State, *, seconds: float) -> None:
+        """Record how a call ended without a result. One that stays `started` is met with the same care as ambiguous."""
+        try:
+            async with asyncio.timeout(seconds):
+                await patiently(lambda: steps.settle(self._pool, job.task, step.name, state), seconds=seconds)
+        except UNREACHABLE:
+            log.warning("call.not_settled", extra={**_about(job.task), "step": step.name})
 
     # -- what is recorded, then told
 
@@ -298,6 +323,7 @@ class Engine:
 
     async def _failed(self, job: Job, error: TaskError) -> None:
         """Another attempt, or the end."""
+        await self._catch_up(job)
         task = job.task
         held = isinstance(error, OutcomeUnknown) and not self._policy.repeats
         if held or not error.retry or task.attempts >= task.max_attempts:
@@ -306,6 +332,12 @@ class Engine:
         pause = self._pause(task.attempts, getattr(error, "retry_after", None))
         words = {"retry": task.attempts, "retries": task.max_attempts - 1}
         await self._put_back(job, "retrying", error, pause, refund=False, **words)
+
+    async def _catch_up(self, job: Job) -> None:
+        """A statement that was cut off may have been committed all the same: what follows comes after its event."""
+        row = await self._patiently(job, lambda: tasks.get(self._pool, job.task.id))
+        if row and row.fence == job.task.fence:
+            job.progress, job.last_seq = row.progress, row.last_seq
 
     async def _held_back(self, job: Job, error: ProviderRateLimited) -> None:
         """A rate limit is nobody's failure: the attempt does not count, for some hours."""
@@ -338,8 +370,15 @@ class Engine:
 
     async def _release(self, job: Job) -> None:
         """At a stop: any process may go on with the task at once, and the attempt does not count."""
-        await tasks.put_back(self._pool, job.task, seconds=0, refund=True)
-        log.info("task.released", extra=_about(job.task))
+        try:
+            async with asyncio.timeout(LAST_WORDS):
+                await patiently(
+                    lambda: tasks.put_back(self._pool, job.task, seconds=0, refund=True), seconds=LAST_WORDS
+                )
+        except UNREACHABLE:  # the lease will run out
+            log.warning("task.not_released", extra=_about(job.task))
+        else:
+            log.info("task.released", extra=_about(job.task))
 
     def _pause(self, attempt: int, asked: float | None) -> float:
         """Seconds: doubled each time, a quarter more or less by chance, never less than the provider asked for."""
@@ -360,6 +399,23 @@ class Engine:
             data["message"] = message
         data |= {"status": status.value, **(more or {}), "timestamp": round(time.time(), 3)}
         return Event(job.last_seq + 1, encode(data))
+
+
+async def _to_the_end(work: Coroutine[object, object, T]) -> T:
+    """What `work` returns; cancelled meanwhile, it has LAST_WORDS seconds more before the cancellation is raised."""
+    running = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running], timeout=LAST_WORDS)
+        raise
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _about(task: Task) -> dict[str, object]:

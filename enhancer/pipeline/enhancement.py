@@ -15,6 +15,7 @@ from enhancer.pipeline.plans import Job, Plan, Result, Scale, Step
 from enhancer.providers import ImageBrief, ScriptBrief
 
 MAX_SIDE = 2048  # pixels sent to the image model; it answers with at most 1536
+UPRIGHT = "upright"  # what Job.kept calls the bytes that are sent; they are not stored
 
 
 async def read(job: Job) -> Result:
@@ -30,15 +31,19 @@ async def orient(job: Job) -> Result:
     return Result({"orientation": photo.orientation.value})
 
 
+async def prepare_redraw(job: Job) -> None:
+    """original -> what is sent of it."""
+    original = await job.read(_order(job).original)
+    upright = await asyncio.to_thread(imaging.upright, original, max_side=MAX_SIDE)
+    job.kept[UPRIGHT] = upright.data
+
+
 async def redraw(job: Job) -> Result:
     """original -> the model's image, kept as it came."""
-    order = _order(job)
-    original = await job.read(order.original)
-    upright = await asyncio.to_thread(imaging.upright, original, max_side=MAX_SIDE)
+    upright = job.kept.pop(UPRIGHT)
+    size, description = _orientation(job).model_size, _order(job).user_description
     images = job.tools.images
-    drawn = await images.redraw(
-        ImageBrief(upright.data, upright.format, _orientation(job).model_size, order.user_description)
-    )
+    drawn = await images.redraw(ImageBrief(upright, imaging.inspect(upright).format, size, description))
     path = _model_path(job, drawn.format)
     await job.write(path, drawn.data)
     return _redrawn(path, drawn.size, images.model, tokens=drawn.tokens)
@@ -67,6 +72,11 @@ async def save(job: Job) -> Result:
     path = _enhanced_path(job)
     await job.write(path, await _fitted(job))
     return Result({"enhanced_path": path})
+
+
+async def prepare_write(job: Job) -> None:
+    """The enhanced image, which an earlier run may have stored."""
+    await job.read(_enhanced_path(job))
 
 
 async def write(job: Job) -> Result:
@@ -124,10 +134,10 @@ PLAN = Plan(
     steps=(
         Step("read", 10, 15, read),
         Step("orient", 20, 25, orient),
-        Step("redraw", 30, 50, redraw, provider=lambda tools: tools.images, recover=recover_redrawn),
+        Step("redraw", 30, 50, redraw, lambda tools: tools.images, prepare=prepare_redraw, recover=recover_redrawn),
         Step("resize", 55, 60, resize),
         Step("save", 65, 70, save),
-        Step("write", 75, 90, write, provider=lambda tools: tools.scripts),
+        Step("write", 75, 90, write, lambda tools: tools.scripts, prepare=prepare_write),
         Step("conclude", 95, 100, conclude),
     ),
     words=words,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from enhancer.domain.tasks import Kind, Lease, Task
-from enhancer.errors import OutcomeUnknown, StorageUnavailable, TaskError
+from enhancer.errors import InternalError, NotFound, OutcomeUnknown, StorageUnavailable, TaskError
 from enhancer.providers import Images, Scripts
 from enhancer.storage.files import Files
 
@@ -93,10 +93,13 @@ class Job:
         while True:
             try:
                 return await self.tools.files.write(path, data)
-            except StorageUnavailable:
-                if asyncio.get_running_loop().time() + pause > deadline:
-                    raise
-                log.warning("storage.unavailable", extra={"task": self.task.id, "pause": pause})
+            except StorageUnavailable as error:
+                failure = error
+            except NotFound:  # the folder or the bucket itself is gone
+                failure = StorageUnavailable()
+            if asyncio.get_running_loop().time() + pause > deadline:
+                raise failure
+            log.warning("storage.unavailable", extra={"task": self.task.id, "pause": pause})
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
 
@@ -122,8 +125,8 @@ class Step:
     A part of a plan, from one point of the scale to another.
 
     A step that was done is skipped when the task goes on elsewhere, so what later steps need of it must be in its
-    Result or in the store. With `provider` its call passes the gate; `recover` then finds a result that was stored
-    by a process that could not say so.
+    Result or in the store. With `provider` its call passes the gate: `prepare` comes before it, so that what fails
+    there is not taken for a call; `recover` finds a result that was stored by a process that could not say so.
     """
 
     name: str
@@ -131,6 +134,7 @@ class Step:
     reaches: int
     run: Callable[[Job], Awaitable[Result]]
     provider: Callable[[Tools], Provider] | None = None
+    prepare: Callable[[Job], Awaitable[None]] | None = None
     recover: Callable[[Job], Awaitable[Result | None]] | None = None
 
 
@@ -164,6 +168,12 @@ class LeaseLost(Exception):
 
 class OutcomeHeld(OutcomeUnknown):
     """A paid call was cut off; whether it was billed is unknown, so it is not made again."""
+
+    retry = False
+
+
+class ResultLost(InternalError):
+    """A result was paid for, and the storage could not take it."""
 
     retry = False
 

@@ -68,7 +68,7 @@ async def patiently(operation: Callable[[], Awaitable[T]], *, seconds: float) ->
         try:
             return await operation()
         except UNREACHABLE as error:
-            # asyncpg calls an argument that cannot be sent an InterfaceError, too
+            # a ValueError: an address that is none, which asyncpg calls an InterfaceError, too
             if isinstance(error, ValueError) or asyncio.get_running_loop().time() + pause > deadline:
                 raise
             log.warning("database.unreachable", extra={"error": type(error).__name__, "pause": pause})

@@ -8,7 +8,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from enhancer import metrics
-from enhancer.errors import StorageUnavailable
+from enhancer.errors import RequestError
 from enhancer.service import Service
 from enhancer.storage import migrations, tasks
 from enhancer.storage.database import UNREACHABLE
@@ -63,6 +63,6 @@ async def _storage(service: Service) -> str:
     try:
         async with asyncio.timeout(PROBE):
             await service.files.check()
-    except (StorageUnavailable, TimeoutError):
+    except (RequestError, TimeoutError):
         return "unavailable"
     return "ok"

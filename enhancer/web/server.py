@@ -36,19 +36,25 @@ async def serving(settings: Settings, *, share: bool = False) -> AsyncIterator[S
     with _bound(settings) as sock:
         settings = settings.model_copy(update={"port": sock.getsockname()[1]})
         async with service.running(settings, share=share) as running:
-            runner = web.AppRunner(
-                build(running),
-                access_log_class=AccessLogger,
-                access_log=log,
-                logger=_faults,
-                shutdown_timeout=HANDLERS_END,
-            )
+            runner = runner_of(build(running))
             await runner.setup()
             try:
                 await web.SockSite(runner, sock, backlog=BACKLOG).start()
                 yield running
             finally:
                 await runner.cleanup()
+
+
+def runner_of(app: web.Application) -> web.AppRunner:
+    """What serves an application. A client that leaves does not cancel its handler, which may be about to commit."""
+    return web.AppRunner(
+        app,
+        access_log_class=AccessLogger,
+        access_log=log,
+        handler_cancellation=False,
+        logger=_faults,
+        shutdown_timeout=HANDLERS_END,
+    )
 
 
 async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Service], None]) -> None:

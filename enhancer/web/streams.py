@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 RETRY = 2000  # milliseconds after which a browser reconnects
 RETRY_BUSY = 15_000  # milliseconds, when there are too many streams
 HEARTBEAT = 15.0  # seconds of quiet before a comment
-SEND_BUFFER = 64 * 1024  # bytes that the kernel holds for a client, and as many again that we do, before it is dropped
+SEND_BUFFER = 64 * 1024  # bytes that the kernel holds for a client; it is dropped when as many wait here for it
 
 
 class Stream(EventSourceResponse):
@@ -60,7 +60,7 @@ class Stream(EventSourceResponse):
             raise ConnectionResetError("The client has gone")
         return await super().prepare(request)
 
-    async def open(self, request: web.Request, *, retry: int = RETRY) -> None:
+    async def open(self, request: web.Request, *, retry: int) -> None:
         """Send the headers and the first bytes, so that a browser knows at once that it is connected."""
         await self.prepare(request)
         self.force_close()
@@ -95,12 +95,13 @@ class Stream(EventSourceResponse):
         if transport is None or transport.is_closing():
             self.end()
             return
-        transport.write(data)
-        self._quiet_since = asyncio.get_running_loop().time()
         if transport.get_write_buffer_size() > SEND_BUFFER:  # it does not read; it may come back with its last id
             transport.abort()
             metrics.DROPPED.inc()
             self.end()
+            return
+        transport.write(data)
+        self._quiet_since = asyncio.get_running_loop().time()
 
     async def _ping(self) -> None:
         """See the class."""
@@ -129,7 +130,7 @@ async def follow(request: web.Request, kind: Kind) -> web.StreamResponse:
 
 
 async def _follow(request: web.Request, stream: Stream, task: Task, after: int) -> None:
-    await stream.open(request)
+    await stream.open(request, retry=RETRY)
     with metrics.STREAMS.track_inprogress():
         async with stream:
             try:

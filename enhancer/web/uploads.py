@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
-from aiohttp import BodyPartReader, web
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam, BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from enhancer.errors import InvalidRequest, UploadTooLarge
@@ -22,6 +23,10 @@ OVERHEAD = 256 * 1024  # bytes that boundaries, headers and text fields may add 
 
 MALFORMED = (ValueError, AssertionError, RuntimeError, LookupError, HttpProcessingError, web.RequestPayloadError)
 """How aiohttp tells of a body that cannot be read."""
+
+# of every header that it cannot read, aiohttp would print a warning, and Python would keep its text for ever
+warnings.simplefilter("ignore", BadContentDispositionHeader)
+warnings.simplefilter("ignore", BadContentDispositionParam)
 
 
 @dataclass(slots=True)
