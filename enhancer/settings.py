@@ -19,7 +19,9 @@ class Settings(BaseSettings):
     A field is the environment variable of the same name in capitals. An empty variable counts as not set.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     # where things are kept
     data_dir: Path = Field(Path("data"), description="Folder of the embedded servers and of the secret key")

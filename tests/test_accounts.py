@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 from argon2 import PasswordHasher
@@ -12,6 +13,32 @@ from enhancer.storage.database import Pool
 
 EMAIL = "ann@example.com"
 PASSWORD = "correct horse battery staple"
+HASHER = accounts._hasher
+
+NO_ADDRESS = [
+    "",
+    "@",
+    "ann",
+    "ann@",
+    "@example.com",
+    "ann @example.com",
+    " ann@example.com",
+    "ann@example.com\n",
+    "ann\0@example.com",
+    "ann\u2028@example.com",
+    "ann\u202e@example.com",
+    "\ud800@example.com",
+    "x" * 320 + "@example.com",
+]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The same hashes with less work: what makes them slow is of no use here."""
+    monkeypatch.setattr(accounts, "_hasher", PasswordHasher(time_cost=2, memory_cost=64, parallelism=1))
+    accounts._nobody.cache_clear()
+    yield
+    accounts._nobody.cache_clear()
 
 
 async def refusal(pool: Pool, email: str, password: str) -> str:
@@ -33,6 +60,10 @@ async def test_who_was_added_can_sign_in(pool: Pool) -> None:
     assert await accounts.sign_in(pool, EMAIL.upper(), PASSWORD) == user
 
 
+def test_passwords_are_hashed_as_the_library_recommends() -> None:
+    assert not PasswordHasher().check_needs_rehash(HASHER.hash(PASSWORD))
+
+
 async def test_a_password_is_kept_as_an_argon2id_hash(pool: Pool) -> None:
     await accounts.add(pool, EMAIL, PASSWORD)
     kept = await kept_hash(pool)
@@ -48,9 +79,9 @@ async def test_a_wrong_password_and_an_unknown_address_are_refused_in_the_same_w
     assert EMAIL not in wrong
 
 
-@pytest.mark.parametrize("email", ["", "ann", "ann@exa\0mple.com", "half a pair \ud800@example.com", "x" * 5_000])
-async def test_what_is_no_address_is_refused_as_unknown(pool: Pool, email: str) -> None:
-    assert await refusal(pool, email, PASSWORD) == await refusal(pool, "bob@example.com", PASSWORD)
+async def test_what_is_no_address_is_refused_as_unknown(pool: Pool) -> None:
+    refusals = {await refusal(pool, email, PASSWORD) for email in NO_ADDRESS}
+    assert refusals == {await refusal(pool, "bob@example.com", PASSWORD)}
 
 
 async def test_a_stored_hash_that_is_none_opens_nothing(pool: Pool) -> None:
@@ -59,7 +90,7 @@ async def test_a_stored_hash_that_is_none_opens_nothing(pool: Pool) -> None:
 
 
 async def test_a_hash_of_older_parameters_is_renewed_at_sign_in(pool: Pool) -> None:
-    weak = PasswordHasher(time_cost=1, memory_cost=1024).hash(PASSWORD)
+    weak = PasswordHasher(time_cost=1, memory_cost=32, parallelism=1).hash(PASSWORD)
     user = await users.insert(pool, EMAIL, weak)
     await refusal(pool, EMAIL, "wrong")
     assert await kept_hash(pool) == weak
@@ -76,35 +107,17 @@ async def test_addresses_that_differ_by_case_conflict(pool: Pool) -> None:
         await accounts.add(pool, EMAIL.upper(), PASSWORD)
 
 
-@pytest.mark.parametrize("email", ["a@b", "demo@localhost", "o'hara+tag@example.com", "jürgen@münchen.example"])
-async def test_addresses_of_many_kinds_are_taken(pool: Pool, email: str) -> None:
-    user = await accounts.add(pool, email, PASSWORD)
-    assert await accounts.sign_in(pool, email, PASSWORD) == user
+async def test_addresses_of_many_kinds_are_taken(pool: Pool) -> None:
+    for email in ("a@b", "demo@localhost", "o'hara+tag@example.com", "jürgen@münchen.example"):
+        user = await accounts.add(pool, email, PASSWORD)
+        assert await accounts.sign_in(pool, email, PASSWORD) == user
 
 
-@pytest.mark.parametrize(
-    "email",
-    [
-        "",
-        "@",
-        "ann",
-        "ann@",
-        "@example.com",
-        "ann @example.com",
-        " ann@example.com",
-        "ann@example.com\n",
-        "ann\0@example.com",
-        "ann\u2028@example.com",
-        "ann\u202e@example.com",
-        "\ud800@example.com",
-        "x" * 320 + "@example.com",
-    ],
-    ids=lambda email: ascii(email[:20]),
-)
-async def test_what_is_no_address_cannot_be_added(pool: Pool, email: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        await accounts.add(pool, email, PASSWORD)
-    assert [field for field, _ in refused.value.errors] == ["email"]
+async def test_what_is_no_address_cannot_be_added(pool: Pool) -> None:
+    for email in NO_ADDRESS:
+        with pytest.raises(InvalidRequest) as refused:
+            await accounts.add(pool, email, PASSWORD)
+        assert [field for field, _ in refused.value.errors] == ["email"]
     assert await users.listing(pool) == []
 
 

@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from enhancer import service as services
+from enhancer.bus import Bus
 from enhancer.domain.tasks import Status
 from enhancer.errors import SetupError
 from enhancer.settings import Settings
@@ -21,7 +22,7 @@ from enhancer.storage import tasks
 from enhancer.storage.database import Pool
 from tests.fakes.openai import FakeOpenAI
 from tests.pipeline.cable import laid
-from tests.pipeline.watching import ended, listening
+from tests.pipeline.watching import ended, eventually, listening
 from tests.pipeline.workshop import opened, order, with_models
 
 ROOT = Path(__file__).parents[1]
@@ -73,10 +74,19 @@ async def test_what_was_opened_is_closed(settings: Settings, openai: FakeOpenAI,
 async def test_an_error_inside_closes_everything(settings: Settings, pool: Pool) -> None:
     before, connected = await tasks_left(), await connections(pool)
     with pytest.raises(RuntimeError, match="in the middle"):
-        async with services.running(settings):
-            raise RuntimeError("in the middle")
+        await fail_inside(settings)
     assert await tasks_left() == before
     assert await connections(pool) == connected
+
+
+async def fail_inside(settings: Settings) -> None:
+    async with services.running(settings) as service:
+        await eventually(lambda: is_connected(service.bus))
+        raise RuntimeError("in the middle")
+
+
+async def is_connected(bus: Bus) -> bool:
+    return bus.connected
 
 
 async def test_what_was_opened_before_a_failure_is_closed(settings: Settings, pool: Pool) -> None:

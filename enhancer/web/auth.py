@@ -56,6 +56,6 @@ async def own_task(request: web.Request, kind: Kind, user_id: int) -> Task:
 
 def _bearer(request: web.Request) -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip() or not token.isascii():
+    if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated
     return token.strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Mapping
@@ -45,24 +44,15 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Answer every error as a problem; say nothing of what went wrong inside."""
     try:
         return await handler(request)
-    except errors.RequestError as error:
-        return from_error(error)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        code = _PLAIN_CODES.get(error.status, "invalid_request")
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return problem(error.status, code, error.reason, headers=headers)
-    except asyncio.CancelledError:
-        raise
-    except UNREACHABLE as error:
-        if request.transport is None:
-            return web.Response(status=CLIENT_GONE, reason="Client Closed Request")
-        log.warning("database.unreachable", extra={"error": type(error).__name__})
-        return from_error(errors.StorageUnavailable(retry_after=2))
-    except Exception:
-        log.exception("http.error", extra={"route": route_of(request)})
-        return problem(500, "internal", "Something went wrong on our side.")
+        answer = _plain(error)
+    except Exception as error:
+        answer = _answer(request, error)
+    if request.writer.output_size and request.transport:  # another answer has begun: no more can be said in it
+        request.transport.abort()
+    return answer
 
 
 def from_error(error: errors.RequestError) -> web.Response:
@@ -105,3 +95,21 @@ def route_of(request: web.Request) -> str:
     """The route's pattern, such as /uploads/{path}: few values, no ids."""
     resource = request.match_info.route.resource
     return resource.canonical if resource else "(none)"
+
+
+def _plain(error: web.HTTPException) -> web.Response:
+    code = _PLAIN_CODES.get(error.status, "invalid_request")
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return problem(error.status, code, error.reason, headers=headers)
+
+
+def _answer(request: web.Request, error: Exception) -> web.Response:
+    if isinstance(error, errors.RequestError):
+        return from_error(error)
+    if isinstance(error, UNREACHABLE):
+        if request.transport is None:
+            return web.Response(status=CLIENT_GONE, reason="Client Closed Request")
+        log.warning("database.unreachable", extra={"error": type(error).__name__})
+        return from_error(errors.StorageUnavailable(retry_after=2))
+    log.error("http.error", extra={"route": route_of(request)}, exc_info=error)
+    return problem(500, "internal", "Something went wrong on our side.")

@@ -200,7 +200,7 @@ class Hub:
         event = _heard(message)
         if event is None or event.seq <= len(channel.frames):
             return
-        if channel.loading or event.seq > len(channel.frames) + 1:
+        if event.seq > len(channel.frames) + 1:
             self._catch_up(channel)
             return
         self._append(channel, event)

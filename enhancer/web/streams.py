@@ -125,7 +125,6 @@ async def follow(request: web.Request, kind: Kind) -> web.StreamResponse:
             await stream.open(request, retry=RETRY_BUSY)
         else:
             await _follow(request, stream, task, after if after <= task.last_seq else 0)
-        await stream.write_eof()
     return stream
 
 

@@ -39,7 +39,8 @@ from tests.pipeline.watching import (
 )
 from tests.pipeline.workshop import ALL_POINTS, Place, opened, order, with_models
 
-NAMES = {"_feed", "_reap", "_beat", "worker-0", "worker-1", "worker-2", "worker-3"}
+KEEPERS = {"_feed", "_reap", "_beat"}
+NAMES = KEEPERS | {f"worker-{number}" for number in range(4)}
 
 
 @pytest.fixture
@@ -319,6 +320,8 @@ async def test_a_result_that_is_being_recorded_when_the_grace_time_ends_is_kept(
                 await blocked(pool, "UPDATE task_steps")
                 stop = asyncio.create_task(stack.aclose())
                 await log.says("workers.grace_over")
+                await eventually(nobody_keeps)  # everybody is cancelled
+                await blocked(pool, "UPDATE task_steps")
             await stop
     assert await is_done(pool, task, "write")
     async with working(paid):
@@ -337,6 +340,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def nobody_works() -> bool:
     return not NAMES & {running.get_name() for running in asyncio.all_tasks()}
+
+
+async def nobody_keeps() -> bool:
+    return not KEEPERS & {running.get_name() for running in asyncio.all_tasks()}
 
 
 @pytest.mark.parametrize(("way", "released"), [("cut", False), ("cut", True), ("mute", True)])

@@ -15,8 +15,9 @@ from enhancer import service as services
 from enhancer.settings import Settings
 from enhancer.web import server
 from enhancer.web.app import build
-from tests.conftest import Running, Start, subscriber
+from tests.conftest import Running, Start
 from tests.fakes.openai import FakeOpenAI
+from tests.web.people import member
 
 
 class Served(TestServer):
@@ -34,7 +35,7 @@ async def start() -> AsyncIterator[Start]:
         async def begin(settings: Settings) -> Running:
             service = await stack.enter_async_context(services.running(settings))
             number = await service.pool.fetchval("SELECT count(*) FROM users")
-            user = await subscriber(service.pool, f"user{number}@example.com")
+            user = await member(service.pool, f"user{number}@example.com")
             headers = {"Authorization": f"Bearer {service.tokens.account(user.id)}"}
             http = await stack.enter_async_context(TestClient(Served(build(service)), headers=headers))
             return Running(service, http, user)

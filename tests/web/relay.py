@@ -15,6 +15,8 @@ class Relay:
         self._target = target
         self._server: asyncio.Server | None = None
         self._passing: set[asyncio.Task[None]] = set()
+        self._open = asyncio.Event()
+        self._open.set()
         self.port = 0
 
     async def mend(self) -> None:
@@ -30,15 +32,37 @@ class Relay:
             passing.cancel()
         await asyncio.gather(*self._passing, return_exceptions=True)
 
+    def hold(self) -> None:
+        """Pass nothing on until `release`; connections stay."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Pass on what was held, and what comes."""
+        self._open.set()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = await self._reach()
         self._start(reader, there[1], writer)
         self._start(there[0], writer, there[1])
 
     def _start(self, reader: asyncio.StreamReader, *writers: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(_copy(reader, *writers))
+        task = asyncio.create_task(self._copy(reader, *writers))
         self._passing.add(task)
         task.add_done_callback(self._passing.discard)
+
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, other: asyncio.StreamWriter
+    ) -> None:
+        """Until one side ends; then both do."""
+        try:
+            with suppress(OSError):
+                while data := await reader.read(65536):
+                    await self._open.wait()
+                    writer.write(data)
+                    await writer.drain()
+        finally:
+            for end in (writer, other):
+                end.close()
 
     async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self._target, int):
@@ -58,15 +82,3 @@ async def relayed(url: str) -> AsyncIterator[tuple[Relay, str]]:
         yield relay, f"{split.scheme}://{credentials}@127.0.0.1:{relay.port}{split.path}"
     finally:
         await relay.cut()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, other: asyncio.StreamWriter) -> None:
-    """Until one side ends; then both do."""
-    try:
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-    finally:
-        for end in (writer, other):
-            end.close()

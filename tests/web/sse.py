@@ -68,6 +68,8 @@ class Client:
                     name = text.removeprefix(" ")
                 case ("retry", _, text):
                     self.retry.append(int(text))
+                case _:
+                    assert not line, f"no line of an event: {line!r}"
         assert not data, "the response ended in the middle of an event"
         return None
 

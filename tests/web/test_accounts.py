@@ -7,10 +7,9 @@ import pytest
 
 from tests.conftest import Running
 from tests.web.forms import LOGIN, STATUS, exchange
+from tests.web.people import PASSWORD
 
 pytestmark = pytest.mark.usefixtures("quiet")
-
-PASSWORD = "correct horse battery staple"
 
 
 async def login(running: Running, email: str, password: str) -> tuple[int, Any]:

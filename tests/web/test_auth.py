@@ -14,8 +14,9 @@ from aiohttp import ClientResponse
 
 from enhancer.domain.tasks import Kind
 from enhancer.web.routes import ROUTES, Auth, Route
-from tests.conftest import SECRET, Running, subscriber
+from tests.conftest import SECRET, Running
 from tests.web.forms import ASYNC, STATUS, STREAM, accept, address, exchange, form, token
+from tests.web.people import member
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -43,7 +44,7 @@ class Scene:
 @pytest.fixture
 async def scene(idle: Running) -> Scene:
     task, other_task = await accept(idle.http), await accept(idle.http)
-    stranger = await subscriber(idle.service.pool, "stranger@example.com")
+    stranger = await member(idle.service.pool, "stranger@example.com")
     return Scene(idle, task, other_task, idle.service.tokens.account(stranger.id))
 
 
@@ -202,7 +203,7 @@ async def test_another_program_that_knows_the_key_can_make_tokens(idle: Running)
 
 
 async def test_a_deleted_user_s_token_is_worth_nothing(idle: Running) -> None:
-    gone = await subscriber(idle.service.pool, "gone@example.com")
+    gone = await member(idle.service.pool, "gone@example.com")
     headers = {"Authorization": f"Bearer {idle.service.tokens.account(gone.id)}"}
     await idle.service.pool.execute("DELETE FROM users WHERE id = $1", gone.id)
     async with idle.http.post(ASYNC, data=form(), headers=headers) as answer:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
 
@@ -134,6 +134,24 @@ async def test_storage_that_is_away_is_a_problem_that_passes(
         assert answer.headers["Retry-After"] == "2"
         assert (await answer.json(content_type=None))["code"] == "storage_unavailable"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_an_answer_that_has_begun_is_broken_off(caplog: pytest.LogCaptureFixture) -> None:
+    """A second answer after the first bytes of another would be taken for a part of it."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"the first bytes")
+        raise ZeroDivisionError
+
+    app = web.Application(middlewares=[problems])
+    app.router.add_get("/", handler)
+    async with TestClient(Served(app)) as client, client.get("/") as answer:
+        assert answer.status == 200
+        with pytest.raises(ClientPayloadError):
+            await answer.read()
+    assert [record.getMessage() for record in caplog.records] == ["http.error"]
 
 
 async def test_a_client_that_is_gone_is_no_error(caplog: pytest.LogCaptureFixture) -> None:

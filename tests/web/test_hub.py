@@ -16,8 +16,8 @@ from enhancer.storage import database, tasks
 from enhancer.storage.database import Pool
 from enhancer.web import hub as hubs
 from enhancer.web.hub import Ending, Frame, Hub, chunk
-from tests.conftest import subscriber
 from tests.web import story
+from tests.web.people import member
 from tests.web.relay import Relay, relayed
 from tests.web.story import Story
 from tests.web.waiting import locked, until, until_locked_out
@@ -78,7 +78,7 @@ async def hub(pool: Pool, bus: Bus) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 async def user_id(pool: Pool) -> int:
-    return (await subscriber(pool, "watcher@example.com")).id
+    return (await member(pool, "watcher@example.com")).id
 
 
 @pytest.fixture
@@ -142,6 +142,25 @@ async def test_events_that_come_while_the_table_is_read_are_not_lost(
             telling = asyncio.create_task(told.tell_all())
         await asyncio.gather(entering, telling)
         assert await follower.ended() == list(range(1, 16))
+
+
+async def test_the_table_is_read_when_the_channel_is_subscribed_and_not_before(
+    far_apart: None, pool: Pool, redis_url: str, told: Story
+) -> None:
+    follower = Follower()
+    async with AsyncExitStack() as stack:
+        relay, url = await stack.enter_async_context(relayed(redis_url))
+        slow = await stack.enter_async_context(Bus.open(url))
+        await until(lambda: slow.connected)
+        hub = await stack.enter_async_context(Hub.open(pool, slow, poll=600))
+        await until(lambda: hub._resumed.is_set() is False)
+        relay.hold()
+        entering = asyncio.create_task(stack.enter_async_context(hub.watching(told.task, 0, follower)))
+        await until(lambda: told.task.channel in slow._channels)
+        await told.tell(5)  # nobody is subscribed who could hear it
+        relay.release()
+        await entering
+        assert await follower.reach(1) == [1]
 
 
 async def test_a_hundred_gaps_are_a_few_readings(

@@ -13,9 +13,10 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from enhancer.settings import Settings
-from tests.conftest import SECRET, Running, Start, photo, subscriber
+from tests.conftest import SECRET, Running, Start, photo
 from tests.web import sse
 from tests.web.forms import accept, address, exchange, token
+from tests.web.people import member
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -179,7 +180,7 @@ async def test_a_link_opens_nothing_else(file: File) -> None:
 
 
 async def test_an_owner_needs_no_link(file: File) -> None:
-    stranger = await subscriber(file.running.service.pool, "stranger@example.com")
+    stranger = await member(file.running.service.pool, "stranger@example.com")
     theirs = file.running.service.tokens.account(stranger.id)
     for given, status in ((token(file.running), 200), (theirs, 404)):
         async with file.get({"Authorization": f"Bearer {given}"}, target=f"/uploads/{file.path}") as answer:
@@ -235,6 +236,7 @@ async def test_no_path_leads_anywhere_else(file: File) -> None:
     """On a raw socket: clients tidy addresses up before they send them."""
     running = file.running
     (running.service.settings.uploads.parent / "secret_key").write_text("the secret")
+    await running.service.files.write(f"user_{running.user.id}/enhanced/enhanced_abc.html", b"a secret")
     for trick in tricks(running.user.id):
         head = f"GET /uploads/{trick} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token(running)}\r\n\r\n"
         status, body = await exchange(running, head.encode())

@@ -16,9 +16,10 @@ from enhancer.service import Service
 from enhancer.settings import Settings
 from enhancer.web import server
 from enhancer.web.server import serve, serving
-from tests.conftest import photo, subscriber
+from tests.conftest import photo
 from tests.web import sse, story
 from tests.web.forms import ASYNC, END, MULTIPART, STREAM, SYNC, form, part
+from tests.web.people import member
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -46,7 +47,7 @@ class Site:
 @asynccontextmanager
 async def site(settings: Settings) -> AsyncIterator[Site]:
     async with serving(settings.model_copy(update={"port": 0, "workers": 0})) as service:
-        yield Site(service, await subscriber(service.pool, "user@example.com"))
+        yield Site(service, await member(service.pool, "user@example.com"))
 
 
 async def test_port_0_is_any_free_one_and_links_name_it(settings: Settings) -> None:

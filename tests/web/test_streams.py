@@ -16,10 +16,11 @@ from enhancer.domain.tasks import Kind, Status
 from enhancer.settings import Settings
 from enhancer.web import hub, streams
 from enhancer.web.models import EnhancementProgressEvent
-from tests.conftest import Running, Start, photo, subscriber
+from tests.conftest import Running, Start, photo
 from tests.fakes.openai import FakeOpenAI, faults
 from tests.web import sse, story
 from tests.web.forms import STREAM, accept, address, form, token
+from tests.web.people import member
 from tests.web.relay import relayed
 from tests.web.sse import Client
 from tests.web.story import POINTS, Story
@@ -239,6 +240,7 @@ async def test_the_first_bytes_come_at_once(idle: Running) -> None:
         assert client.headers["content-type"] == "text/event-stream"
         assert client.headers["cache-control"] == "no-cache, no-transform"
         assert client.headers["x-accel-buffering"] == "no"
+        assert client.headers["connection"] == "close"
         assert "content-length" not in client.headers
 
 
@@ -251,6 +253,18 @@ async def test_silence_is_broken_by_comments(brisk: None, idle: Running, monkeyp
         await told.tell_all()
         for client in (modern, old):
             assert [event.id for event in await client.rest()] == IDS
+
+
+async def test_comments_come_only_after_a_time_of_silence(brisk: None, idle: Running) -> None:
+    told = await tale(idle)
+    async with watch(idle, told.task.id) as client:
+        await client.comment()
+        for progress in POINTS[:-1]:
+            await told.tell(progress)
+            await asyncio.sleep(0.01)  # the hub looks after its watchers meanwhile
+        await told.finish()
+        await client.rest()
+        assert client.comments == ["connected"]
 
 
 async def test_http_1_0_gets_the_events_without_chunks(idle: Running) -> None:
@@ -289,7 +303,7 @@ async def test_the_address_in_the_answer_opens_the_stream_as_it_is(idle: Running
 
 
 async def test_what_is_not_there_and_what_is_not_mine_look_the_same(idle: Running) -> None:
-    stranger = await subscriber(idle.service.pool, "stranger@example.com")
+    stranger = await member(idle.service.pool, "stranger@example.com")
     theirs = await story.pending(idle.service.pool, stranger.id)
     film = await story.pending(idle.service.pool, idle.user.id)
     await idle.service.pool.execute("UPDATE tasks SET kind = 'video' WHERE id = $1", film.id)
@@ -362,6 +376,7 @@ async def test_who_never_reads_is_dropped_and_harms_nobody(idle: Running, monkey
         while sample("enhancer_streams_dropped_total") == dropped:
             await told.tell(5, message="x" * 8000)
             await healthy.take(1)
+        assert len(told.events) < 20, "the kernel holds little for a client that does not read"
         assert sample("enhancer_streams") == 1
         await told.finish()
         assert (await healthy.rest())[-1].id == told.ids[-1]
@@ -512,30 +527,18 @@ async def test_what_redis_does_to_messages_is_not_seen(idle: Running, redis_url:
     async with watch(idle, told.task.id) as client:
         await told.tell(5)
         await client.take(1)
-        garbage = [
-            "",
-            "no JSON",
-            "[]",
-            "null",
-            "7",
-            '"seq"',
-            "{",
-            "[" * 100_000,
-            '{"seq": "2"}',
-            '{"seq": 2}',
-            "\udcff",
-        ]
-        odd = ['{"seq": true, "status": "processing"}', '{"seq": 2.0, "status": "processing"}', '{"seq": -1}']
+        garbage = ["", "no JSON", "[]", "null", "7", '"seq"', "{", "[" * 100_000, '{"seq": 2}']
+        odd = [f'{{"seq": {seq}, "status": "processing"}}' for seq in ('"2"', "2.0", "true", "-1", "0", "null")]
         worse = ['{"seq": 2, "status": "dreaming"}', '{"seq": 2, "status": "failed", "x": NaN}', '{"seq": 1e999}']
         lone = '{"seq": 2, "status": "failed", "x": "\\ud800"}'
-        await story.shout(redis_url, channel, *garbage[:-1], *odd, *worse, lone)
+        await story.shout(redis_url, channel, *garbage, *odd, *worse, lone)
         first = told.message(told.events[0])
         late = await told.tell(10, heard=False)
         await story.shout(redis_url, channel, first, told.message(late), told.message(late), first)
         skipped = await told.tell(15, heard=False)
         await told.tell(20)  # and with it the one before, from the table
         await story.shout(redis_url, channel, told.message(skipped))
-        await client.take(3)
+        assert [event.data for event in await client.take(3)] == told.data[1:4]
         lost = [await told.tell(progress, heard=False) for progress in POINTS[4:8]]
         await story.shout(redis_url, channel, *(told.message(event) for event in reversed(lost)))
         await told.tell_all()
@@ -576,6 +579,22 @@ async def test_the_stream_of_a_deleted_task_ends(idle: Running, monkeypatch: pyt
         assert await client.rest() == []
     async with watch(idle, task.id) as client:
         assert client.status == 404
+
+
+async def test_a_stream_that_cannot_begin_ends_so_that_its_client_comes_back(
+    settings: Settings, start: Start, idle: Running
+) -> None:
+    told = await tale(idle)
+    assert settings.database_url
+    async with relayed(settings.database_url.get_secret_value()) as (relay, url):
+        running = await start(Settings.model_validate({**settings.model_dump(), "database_url": url, "workers": 0}))
+        target = f"{STREAM.format(told.task.id)}?token={token(idle)}"
+        async with locked(idle.service.pool, "task_events"), sse.connect(address(running), target) as client:
+            assert await client.comment() == "connected"
+            await until_locked_out(idle.service.pool)
+            await relay.cut()
+            assert await client.rest() == []
+        await relay.mend()
 
 
 async def test_streams_outlive_a_restart_of_postgresql(

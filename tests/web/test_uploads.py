@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 from enhancer.domain.tasks import Kind
 from enhancer.settings import Settings
 from enhancer.storage import subscriptions
-from tests.conftest import Running, Start, photo, subscriber
+from tests.conftest import Running, Start, photo
 from tests.web.forms import (
     ASYNC,
     END,
@@ -37,6 +37,7 @@ from tests.web.forms import (
     token,
     whole,
 )
+from tests.web.people import member
 from tests.web.waiting import locked, until, until_locked_out
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -177,6 +178,7 @@ BROKEN = {
     "another boundary": whole(PHOTO).replace(b"XX", b"YY"),
     "a field that is no text": part("file", PHOTO) + part("user_description", b"caf\xe9") + END,
     "a field that never ends": part("user_description", b"x" * 100_000) + part("file", PHOTO) + END,
+    "a field that nobody asked for and never ends": part("x", b"x" * 100_000) + part("file", PHOTO) + END,
     "too many fields": part("x", b"1") * 25 + part("file", PHOTO) + END,
     "a part without a name": b"--XX\r\nContent-Type: text/plain\r\n\r\nx\r\n" + part("file", PHOTO) + END,
     "a form in the form": b"--XX\r\nContent-Type: multipart/mixed; boundary=YY\r\n\r\n--YY\r\n\r\nx\r\n--YY--\r\n"
@@ -388,7 +390,7 @@ async def test_who_has_many_tasks_waiting_waits(settings: Settings, start: Start
 
 async def test_a_full_queue_takes_nothing(settings: Settings, start: Start) -> None:
     running = await start(settings.model_copy(update={"workers": 0, "queue_limit": 1}))
-    other = await subscriber(running.service.pool, "other@example.com")
+    other = await member(running.service.pool, "other@example.com")
     headers = {"Authorization": f"Bearer {running.service.tokens.account(other.id)}"}
     async with running.http.post(ASYNC, data=form(), headers=headers) as answer:
         assert answer.status == 202
