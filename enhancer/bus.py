@@ -73,8 +73,9 @@ class Bus:
             yield bus
         finally:
             bus._closing = True
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            while not reader.done():  # the client's wait_for loses a cancellation that comes as it ends (before 3.12)
+                reader.cancel()
+                await asyncio.wait([reader], timeout=0.1)
             with contextlib.suppress(*GONE):
                 await bus._redis.aclose()
 

@@ -430,3 +430,12 @@ async def test_a_bus_ends_in_whatever_moment_its_connection_breaks(redis_url: st
                 await redis.client_kill_filter(_type="pubsub")
                 for _ in range(turns):
                     await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("turns", range(30))
+async def test_a_bus_ends_in_whatever_moment_it_connects(redis_url: str, turns: int) -> None:
+    async with asyncio.timeout(LIMIT):
+        for _ in range(10):
+            async with Bus.open(redis_url):
+                for _ in range(turns):
+                    await asyncio.sleep(0)

@@ -31,6 +31,9 @@ UNREACHABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,  # "connection is closed", and a pool that is closing
+    asyncpg.InternalClientError,  # a connection that heard of the server's end while it was idle
+    asyncpg.InsufficientResourcesError,  # its disk or its memory is full
+    asyncpg.ReadOnlySQLTransactionError,  # a failover has left us on the wrong side
 )
 """What a statement raises while the server is away. TimeoutError is an OSError."""
 

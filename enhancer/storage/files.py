@@ -70,8 +70,12 @@ class Files:
 
     async def write(self, path: str, data: bytes | IO[bytes]) -> None:
         """Store under `path`, in place of what was there."""
-        with _translated():
-            await obstore.put_async(self._store, _checked(path), data)
+        name = _checked(path)
+        try:
+            with _translated():
+                await obstore.put_async(self._store, name, data)
+        except NotFound as error:  # the folder or the bucket itself is gone
+            raise StorageUnavailable from error
 
     async def read(self, path: str) -> bytes:
         """All of a file."""

@@ -145,10 +145,10 @@ class Hub:
             await self._loaded(channel)
             channel.watchers.add(watcher)
             self._serve_all(channel, [watcher])
-            if task.last_seq > len(channel.frames):  # a message was lost, as its row shows
-                self._catch_up(channel)
             if self._closed:
                 watcher.end()
+            elif task.last_seq > len(channel.frames):  # a message was lost, as the row shows
+                self._catch_up(channel)
             yield
         finally:
             channel.watchers.discard(watcher)

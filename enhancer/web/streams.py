@@ -137,6 +137,10 @@ async def _follow(request: web.Request, stream: Stream, task: Task, after: int) 
                     await stream.done
             except UNREACHABLE as error:
                 log.warning("database.unreachable", extra={"error": type(error).__name__})
+            except ConnectionError:
+                raise
+            except Exception:  # no other answer can be given in this one: end it, and the client comes back
+                log.exception("stream.failed", extra={"task": task.id})
 
 
 def _full(request: web.Request) -> bool:

@@ -81,6 +81,17 @@ async def test_a_call_that_may_still_be_running_elsewhere_is_waited_for(
     assert task.attempts == 1  # of the process that died
 
 
+async def test_a_call_that_was_cut_off_elsewhere_is_not_made_again_when_so_set(
+    front: Place, openai: FakeOpenAI, pool: Pool
+) -> None:
+    task = await order(front)
+    await begun_elsewhere(pool, task, seconds_ago=3600)
+    await engine_of(front, repeats=0).run(Lease(await claimed(pool, "next")))
+    task = await ended(pool, task)
+    assert (task.status, task.error_code) == (Status.FAILED, "outcome_unknown")
+    assert openai.calls == []
+
+
 async def test_a_result_that_another_worker_brings_home_is_used(front: Place, openai: FakeOpenAI, pool: Pool) -> None:
     task = await order(front)
     await begun_elsewhere(pool, task, seconds_ago=5)

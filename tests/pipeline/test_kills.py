@@ -96,24 +96,6 @@ async def test_a_process_that_dies_in_a_paid_call_is_followed_by_one_call_more(
     assert [point for point in await points(pool, task) if point != 30] == [at for at in ALL_POINTS if at != 30]
 
 
-async def test_a_process_that_dies_in_a_paid_call_is_followed_by_none_when_so_set(
-    paid: Settings, front: Place, openai: FakeOpenAI, start: Start, pool: Pool
-) -> None:
-    held = openai.hold("chat")
-    task = await order(front)
-    async with serving(paid, replica="one", ambiguous_calls="hold") as process:
-        await held.arrived()
-        await process.kill()
-    await start(paid.model_copy(update={"ambiguous_calls": "hold"}))
-    await put_back(pool, task)  # it may still be running: another process may bring its result home
-    await outlive(pool, task)
-    task = await ended(pool, task)
-    assert (task.status, task.error_code) == (Status.FAILED, "outcome_unknown")
-    held.release()
-    await openai.arrived("chat", 1)
-    assert (await step_of(pool, task, "write")).calls == 1
-
-
 async def test_an_image_that_is_stored_when_its_process_dies_is_not_paid_for_again(
     paid: Settings, front: Place, openai: FakeOpenAI, start: Start, pool: Pool
 ) -> None:

@@ -156,7 +156,7 @@ async def connect(
     sock = socket.create_connection(address)
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    reader, writer = await asyncio.open_connection(sock=sock, limit=2**20)
+    reader, writer = await asyncio.open_connection(sock=sock, limit=receive_buffer or 2**20)
     client = Client(reader, writer)
     lines = [f"{method} {target} HTTP/{version}", f"Host: {address[0]}:{address[1]}", "Accept: text/event-stream"]
     lines += [f"Authorization: Bearer {token}"] if token else []

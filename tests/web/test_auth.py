@@ -15,7 +15,7 @@ from aiohttp import ClientResponse
 from enhancer.domain.tasks import Kind
 from enhancer.web.routes import ROUTES, Auth, Route
 from tests.conftest import SECRET, Running
-from tests.web.forms import ASYNC, STATUS, STREAM, accept, address, exchange, form, token
+from tests.web.forms import ASYNC, STATUS, STREAM, accept, exchange, form, token
 from tests.web.people import member
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -227,4 +227,3 @@ async def test_zeros_before_an_id_change_nothing(idle: Running) -> None:
     task = await accept(idle.http)
     async with idle.http.get(STATUS.format(f"000{task['id']}")) as answer:
         assert (await answer.json())["id"] == task["id"]
-    assert address(idle)

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import ClientResponse
 
-from enhancer.domain.tasks import Status
+from enhancer.domain.tasks import Event, Status, encode
 from enhancer.errors import ProviderError, TaskError
 from enhancer.settings import Settings
 from enhancer.web.errors import TASK_STATUSES
@@ -197,7 +198,7 @@ FAILURES = sorted(codes(TaskError) | codes(ProviderError) | {"a_code_of_the_futu
 async def test_every_failure_has_its_status(idle: Running) -> None:
     expected = {"provider_rejected_image": 422, "timeout": 504, "internal": 500}
     for code in FAILURES:
-        async with _sync_call(idle) as calling:
+        async with sync_call(idle) as calling:
             told = await story.claim(idle.service.pool, idle.service.bus)
             await told.finish(Status.FAILED, error=(code, "A sentence for people."))
             answer = await calling
@@ -208,7 +209,7 @@ async def test_every_failure_has_its_status(idle: Running) -> None:
 
 
 async def test_a_cancelled_task_is_a_conflict(idle: Running) -> None:
-    async with _sync_call(idle) as calling:
+    async with sync_call(idle) as calling:
         told = await story.claim(idle.service.pool, idle.service.bus)
         await told.finish(Status.CANCELLED)
         answer = await calling
@@ -216,33 +217,26 @@ async def test_a_cancelled_task_is_a_conflict(idle: Running) -> None:
         await failed(answer, "conflict")
 
 
-class _sync_call:  # noqa: N801 - used like a function
+@asynccontextmanager
+async def sync_call(running: Running) -> AsyncIterator[asyncio.Task[ClientResponse]]:
     """A synchronous call whose task waits in the table."""
-
-    def __init__(self, running: Running) -> None:
-        self._running = running
-
-    async def __aenter__(self) -> Awaitable[ClientResponse]:
-        self._calling = asyncio.create_task(
-            self._running.http.session.post(self._running.http.make_url(SYNC), data=form())
-        )
-        await story.arrives(self._running.service.pool)
-        return self._calling
-
-    async def __aexit__(self, *_: object) -> None:
-        (await self._calling).release()
+    http = running.http
+    calling = asyncio.create_task(http.session.post(http.make_url(SYNC), data=form()))
+    await story.arrives(running.service.pool)
+    yield calling
+    (await calling).release()
 
 
 async def test_a_task_stays_accepted_when_postgresql_goes_away_meanwhile(settings: Settings, start: Start) -> None:
     assert settings.database_url
     async with relayed(settings.database_url.get_secret_value()) as (relay, url):
         running = await start(Settings.model_validate({**settings.model_dump(), "database_url": url, "workers": 0}))
-        async with _sync_call(running) as calling:
+        async with sync_call(running) as calling:
             told = await story.claim(running.service.pool, running.service.bus)
-            event = told._next({"progress": -1, "status": "failed"})
+            last = Event(1, encode({"progress": -1, "status": "failed"}))
             await until(lambda: told.task.channel in running.service.bus._channels)
             await relay.cut()
-            await running.service.bus.publish(told.task.channel, told.message(event))
+            await running.service.bus.publish(told.task.channel, told.message(last))
             answer = await calling
             assert answer.status == 202
             assert (await answer.json())["id"] == told.task.id

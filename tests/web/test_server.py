@@ -155,7 +155,7 @@ async def test_no_token_is_ever_logged(settings: Settings, caplog: pytest.LogCap
             async with http.get(target):
                 pass
     lines = [vars(record) for record in caplog.records if record.getMessage() == "http.request"]
-    assert [line["status"] for line in lines] == [202, 200, 401, 404, 200]
+    assert sorted(line["status"] for line in lines) == [200, 200, 202, 401, 404]
     assert all(set(line) > {"method", "path", "status", "ms", "remote"} for line in lines)
     everything = "\n".join(f"{vars(record)} {record.getMessage()}" for record in caplog.records)
     for secret in (running.token, file, task["stream_url"].partition("token=")[2], "token="):
