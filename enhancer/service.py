@@ -17,8 +17,10 @@ from enhancer import accounts, embedded
 from enhancer.bus import Bus
 from enhancer.domain.tasks import Kind
 from enhancer.errors import SetupError, StorageUnavailable
+from enhancer.housekeeping import Housekeeping
 from enhancer.pipeline import enhancement
 from enhancer.pipeline.engine import Engine, Policy
+from enhancer.pipeline.lifecycle import CANCEL, Lifecycle
 from enhancer.pipeline.orders import WAKE, Limits, Orders
 from enhancer.pipeline.plans import Tools
 from enhancer.providers import Images, Scripts
@@ -67,6 +69,7 @@ class Service:
     tokens: Tokens
     tools: Tools
     orders: Orders
+    lifecycle: Lifecycle
     demo_token: str | None
     embedded_redis: str | None
 
@@ -113,9 +116,15 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
             pixels=settings.max_image_megapixels * 1_000_000,
             attempts=1 + settings.max_retries,
         )
+        longest_call = max(images.longest_call, scripts.longest_call)
+        lifecycle = Lifecycle(base.pool, bus, files, PLANS, longest_call=longest_call)
         demo = None if settings.database_url else await accounts.ensure_demo(base.pool)
         if settings.workers:
             await stack.enter_async_context(_workers(settings, base.pool, bus, tools))
+            keeping = Housekeeping(
+                base.pool, files, lambda task: PLANS[task.kind].files(task), days=settings.retention_days
+            )
+            await stack.enter_async_context(keeping.working())
         yield Service(
             settings=settings,
             pool=base.pool,
@@ -124,6 +133,7 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
             tokens=base.tokens,
             tools=tools,
             orders=Orders(base.pool, files, bus, limits),
+            lifecycle=lifecycle,
             demo_token=base.tokens.account(demo.id) if demo else None,
             embedded_redis=None if settings.redis_url else base.redis_url,
         )
@@ -152,12 +162,13 @@ async def _workers(settings: Settings, pool: Pool, bus: Bus, tools: Tools) -> As
         time_limits=time_limits,
     )
     workers = Workers(pool, terms, engine.run, engine.abandon)
-    stop_listening = bus.listen(WAKE, lambda _: workers.wake())
+    listening = [bus.listen(WAKE, lambda _: workers.wake()), bus.listen(CANCEL, workers.cancel)]
     try:
         async with workers.working():
             yield
     finally:
-        stop_listening()
+        for stop in listening:
+            stop()
 
 
 @asynccontextmanager

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
         "repeat-once", description="What follows a paid call whose outcome cannot be known"
     )
 
+    retention_days: float = Field(
+        90, ge=0, description="Finished tasks go after so many days, with their files; 0: never"
+    )
+
     log_format: Literal["text", "json"] = Field("text", description="How log lines look")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged")
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from enhancer import metrics
+from enhancer import crash, metrics
 from enhancer.domain.tasks import Kind, Lease, Task
 from enhancer.storage import tasks
 from enhancer.storage.database import UNREACHABLE, Pool
@@ -91,6 +91,12 @@ class Workers:
         """Look for work now: a task was accepted somewhere."""
         self._wake.set()
 
+    def cancel(self, task_id: str) -> None:
+        """A hint that a task shall be cancelled; the heartbeat would bring it later."""
+        for lease in self._leases:
+            if str(lease.task.id) == task_id:
+                lease.cancelled = True
+
     async def _rounds(self, keeper: Callable[[], Awaitable[None]]) -> None:
         """A keeper's rounds: the database may be away for a while, and no fault may end them."""
         while not _cancelled() and not (self._stopping and keeper == self._feed):
@@ -118,6 +124,8 @@ class Workers:
                 lease=terms.lease,
                 time_limits=terms.time_limits,
             )
+        if found:
+            crash.point("after-claim")
         for task in found:
             lease = Lease(task, stopping=self._stopping, cancelled=task.cancel_requested_at is not None)
             self._leases.add(lease)

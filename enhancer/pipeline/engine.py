@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from enhancer import metrics
+from enhancer import crash, metrics
 from enhancer.bus import Bus
-from enhancer.domain.tasks import Event, Kind, Lease, Status, Task, encode
+from enhancer.domain.tasks import Event, Kind, Lease, Status, Task
 from enhancer.errors import (
     InternalError,
     OutcomeUnknown,
@@ -41,6 +40,8 @@ from enhancer.pipeline.plans import (
     Step,
     Stopping,
     Tools,
+    event,
+    published,
 )
 from enhancer.storage import steps, tasks
 from enhancer.storage.database import UNREACHABLE, Pool, patiently
@@ -54,6 +55,7 @@ LONGEST_PAUSE = 300.0  # seconds between two attempts at most, unless the provid
 PATIENCE = 300.0  # seconds that a finished piece of work waits for PostgreSQL or the store to come back
 LAST_WORDS = 3.0  # seconds that a task which is cancelled may take to record what must not be lost
 FRESH = 5.0  # seconds for which a permit stays good whose answer was lost; a call's longest life has that to spare
+PERMIT_LIFE = 10.0  # seconds after which others may soon take a call for dead that a frozen process has yet to make
 SHORTEST_WAIT = 1.0  # seconds for a gate that opens any moment: its clock is PostgreSQL's, not ours
 
 
@@ -79,6 +81,7 @@ class Engine:
         self._tools = tools
         self._plans = plans
         self._policy = policy
+        self._held_back_until: dict[str, float] = {}  # by step, in the loop's time
 
     async def run(self, lease: Lease) -> None:
         """
@@ -92,16 +95,16 @@ class Engine:
         except LeaseLost:
             log.warning("task.lease_lost", extra=_about(job.task))
         except CancelRequested:
-            await self._finish(job, Status.CANCELLED, messages.phrase("cancelled", job.language))
+            await self._cancelled(job)
         except Stopping:
             await _to_the_end(self._release(job))
         except asyncio.CancelledError:
             await self._release(job)
             raise
         except CallInProgress as error:
-            await self._put_back(job, "waiting", OutcomeUnknown(), error.seconds, refund=True)
+            await self._put_back(job, "waiting", error, error.seconds, refund=True)
         except ProviderRateLimited as error:
-            await self._held_back(job, error)
+            await self._limited(job, error)
         except TaskError as error:
             await self._failed(job, error)
         except StorageUnavailable as error:
@@ -152,13 +155,32 @@ class Engine:
         """Run a step that calls a provider: at most once, as far as anybody can know."""
         if job.task.fence > 1 and (kept := await self._patiently(job, lambda: self._earlier(job, step))):
             return kept
+        self._check_rate(step)
         if step.prepare:
             await step.prepare(job)
         job.check()
-        asked = _now()
-        permitted = await self._patiently(
-            job,
-            lambda: steps.permit(
+        crash.point("before-gate")
+        if kept := await self._passed(job, step, provider):
+            return kept
+        result = await self._called(job, step, provider)
+        crash.point("after-store")
+        kept = await _to_the_end(self._keep(job, step, result))
+        crash.point("after-done")
+        return kept
+
+    async def _passed(self, job: Job, step: Step, provider: Provider) -> Result | None:
+        """
+        Ask the gate. None: the call may be made now; else the result that somebody brought home meanwhile.
+
+        A permit that is old when it could be used is given back. Raises CallInProgress, OutcomeHeld, CancelRequested
+        or LeaseLost.
+        """
+        first_asked = asked = _now()
+
+        async def ask() -> bool:
+            nonlocal asked
+            asked = _now()
+            return await steps.permit(
                 self._pool,
                 job.task,
                 step.name,
@@ -166,14 +188,26 @@ class Engine:
                 longest_call=provider.longest_call,
                 repeats=self._policy.repeats,
                 billed=provider.billed,
-            ),
-        )
-        if not permitted and (kept := await self._refused_by_gate(job, step, provider, asked)):
-            return kept
+            )
+
+        if not await self._patiently(job, ask):
+            kept = await self._refused_by_gate(job, step, provider, first_asked)
+            if kept:
+                return kept
+        crash.point("after-gate")
+        if _now() - asked > PERMIT_LIFE:
+            await self._settle(job, step, steps.State.REFUSED, seconds=PATIENCE)
+            raise CallInProgress(SHORTEST_WAIT)
+        return None
+
+    async def _called(self, job: Job, step: Step, provider: Provider) -> Result:
+        """The call itself; how it ended without a result is recorded before that is raised."""
         try:
             with metrics.call(step.name, provider.model):
-                result = await step.run(job)
+                return await step.run(job)
         except ProviderError as error:
+            if isinstance(error, ProviderRateLimited):
+                self._hold_back(step, error)
             await _to_the_end(self._settle(job, step, steps.State(error.billing), seconds=PATIENCE))
             raise
         except BaseException as error:
@@ -181,7 +215,16 @@ class Engine:
             if isinstance(error, StorageUnavailable) and provider.billed:
                 raise ResultLost from error
             raise
-        return await _to_the_end(self._keep(job, step, result))
+
+    def _check_rate(self, step: Step) -> None:
+        """A provider that limits the rate limits it for all tasks of this process. Raises ProviderRateLimited."""
+        remaining = self._held_back_until.get(step.name, 0.0) - asyncio.get_running_loop().time()
+        if remaining > 0:
+            raise ProviderRateLimited(retry_after=remaining)
+
+    def _hold_back(self, step: Step, error: ProviderRateLimited) -> None:
+        until = asyncio.get_running_loop().time() + self._pause(1, error.retry_after)
+        self._held_back_until[step.name] = max(until, self._held_back_until.get(step.name, 0.0))
 
     async def _earlier(self, job: Job, step: Step) -> Result | None:
         """What an earlier holder of the task brought home: a result it recorded, or one it could only store."""
@@ -190,11 +233,9 @@ class Engine:
             return None
         if row.result is not None:
             return Result(row.result)
-        if step.recover and row.state in {steps.State.STARTED, steps.State.AMBIGUOUS}:
-            recovered = await step.recover(job)
-            if recovered:
-                log.info("call.recovered", extra={**_about(job.task), "step": step.name})
-                return await self._keep(job, step, recovered)
+        if step.recover and (recovered := await step.recover(job)):
+            log.info("call.recovered", extra={**_about(job.task), "step": step.name})
+            return await self._keep(job, step, recovered)
         return None
 
     async def _refused_by_gate(self, job: Job, step: Step, provider: Provider, asked: float) -> Result | None:
@@ -224,11 +265,13 @@ class Engine:
         raise OutcomeHeld
 
     async def _keep(self, job: Job, step: Step, result: Result) -> Result:
-        """Record a result that was paid for, however long PostgreSQL is away."""
+        """Record a result that was paid for, however long PostgreSQL is away. Raises LeaseLost."""
         found = await patiently(
             lambda: steps.finish(self._pool, job.task, step.name, result=result.found, usage=result.usage),
             seconds=PATIENCE,
         )
+        if found is None:  # the lease was lost, and the task deleted since
+            raise LeaseLost
         return Result(found, result.usage)
 
     async def _settle(self, job: Job, step: Step, state: steps.State, *, seconds: float) -> None:
@@ -246,16 +289,17 @@ class Engine:
         found = result.found if result else {}
         job.output |= found
         message = self._message(job, progress)
-        event = self._event(job, progress, message, Status.PROCESSING)
+        told = self._event(job, progress, message, Status.PROCESSING)
         await self._record(
             job,
-            event,
-            lambda: tasks.advance(self._pool, job.task, event, progress=progress, message=message, output=found),
+            told,
+            lambda: tasks.advance(self._pool, job.task, told, progress=progress, message=message, output=found),
         )
         job.progress = progress
         log.info("task.progress", extra={**_about(job.task), "progress": progress, "text": message})
 
     async def _complete(self, job: Job, result: Result) -> None:
+        crash.point("before-finish")
         job.output |= result.found
         top = job.plan.scale.top
         await self._finish(
@@ -272,6 +316,9 @@ class Engine:
         more = {"error": sentence, "error_code": error.code}
         await self._finish(job, Status.FAILED, sentence, shown=-1, more=more, error=(error.code, sentence))
 
+    async def _cancelled(self, job: Job) -> None:
+        await self._finish(job, Status.CANCELLED, messages.phrase("cancelled", job.language))
+
     async def _finish(
         self,
         job: Job,
@@ -286,15 +333,15 @@ class Engine:
     ) -> None:
         """The end of the task. `shown`: the event's progress, where it differs from the row's."""
         reached = job.progress if progress is None else progress
-        event = self._event(job, reached if shown is None else shown, message, status, more or {})
+        told = self._event(job, reached if shown is None else shown, message, status, more or {})
         try:
             await self._record(
                 job,
-                event,
+                told,
                 lambda: tasks.finish(
                     self._pool,
                     job.task,
-                    event,
+                    told,
                     status,
                     progress=reached,
                     message=message,
@@ -309,12 +356,12 @@ class Engine:
         about = {**_about(job.task), "progress": reached, "text": message, "status": status.value}
         log.info("task.finished", extra=about | ({"error_code": error[0]} if error else {}))
 
-    async def _record(self, job: Job, event: Event, statement: Callable[[], Awaitable[bool]]) -> None:
+    async def _record(self, job: Job, told: Event, statement: Callable[[], Awaitable[bool]]) -> None:
         """Commit, then publish. Raises LeaseLost."""
         if not await self._patiently(job, statement):
             raise LeaseLost
-        job.last_seq = event.seq
-        await self._bus.publish(job.task.channel, f'{event.data[:-1]}, "seq": {event.seq}}}')
+        job.last_seq = told.seq
+        await self._bus.publish(job.task.channel, published(told))
 
     async def _patiently(self, job: Job, statement: Callable[[], Awaitable[T]]) -> T:
         return await patiently(statement, seconds=self._policy.time_limits[job.task.kind])
@@ -339,9 +386,9 @@ class Engine:
         if row and row.fence == job.task.fence:
             job.progress, job.last_seq = row.progress, row.last_seq
 
-    async def _held_back(self, job: Job, error: ProviderRateLimited) -> None:
+    async def _limited(self, job: Job, error: ProviderRateLimited) -> None:
         """A rate limit is nobody's failure: the attempt does not count, for some hours."""
-        age = (datetime.now(UTC) - job.task.created_at).total_seconds()
+        age = (datetime.now(UTC) - (job.task.started_at or job.task.created_at)).total_seconds()
         pause = self._pause(1, error.retry_after)
         if age + pause > LONGEST_WAIT:
             await self._fail(job, error)
@@ -351,16 +398,19 @@ class Engine:
     async def _put_back(
         self, job: Job, phrase: str, error: TaskError, seconds: float, *, refund: bool, **words: int
     ) -> None:
-        """To the waiting tasks for `seconds`, and say so."""
+        """To the waiting tasks for `seconds`, and say so; a task that shall be cancelled need not wait for that."""
+        if job.lease.cancelled:
+            await self._cancelled(job)
+            return
         reason = messages.reason(error.code, str(error), job.language)
         message = messages.phrase(phrase, job.language, seconds=seconds, reason=reason, **words)
-        event = self._event(job, job.progress, message, Status.PROCESSING)
+        told = self._event(job, job.progress, message, Status.PROCESSING)
         try:
             await self._record(
                 job,
-                event,
+                told,
                 lambda: tasks.put_back(
-                    self._pool, job.task, seconds=seconds, event=event, message=message, refund=refund
+                    self._pool, job.task, seconds=seconds, event=told, message=message, refund=refund
                 ),
             )
         except LeaseLost:
@@ -393,12 +443,8 @@ class Engine:
     def _event(
         self, job: Job, progress: int, message: str, status: Status, more: Mapping[str, object] | None = None
     ) -> Event:
-        """The next event of the task; a failed one speaks by its `error` alone."""
-        data: dict[str, object] = {job.plan.scale.field: progress}
-        if status is not Status.FAILED:
-            data["message"] = message
-        data |= {"status": status.value, **(more or {}), "timestamp": round(time.time(), 3)}
-        return Event(job.last_seq + 1, encode(data))
+        """The next event of the task."""
+        return event(job.plan, job.last_seq + 1, progress, message, status, more)
 
 
 async def _to_the_end(work: Coroutine[object, object, T]) -> T:

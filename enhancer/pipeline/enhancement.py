@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from enhancer import imaging
+from enhancer import crash, imaging
 from enhancer.domain.enhancements import EnhancementInput, EnhancementOutput
 from enhancer.domain.images import Format, Orientation, Size
-from enhancer.domain.tasks import Kind
+from enhancer.domain.tasks import Kind, Task
 from enhancer.errors import InternalError, NotFound
 from enhancer.pipeline import messages
 from enhancer.pipeline.plans import Job, Plan, Result, Scale, Step
@@ -44,7 +44,8 @@ async def redraw(job: Job) -> Result:
     size, description = _orientation(job).model_size, _order(job).user_description
     images = job.tools.images
     drawn = await images.redraw(ImageBrief(upright, imaging.inspect(upright).format, size, description))
-    path = _model_path(job, drawn.format)
+    crash.point("after-call")
+    path = _model_path(job.task, drawn.format)
     await job.write(path, drawn.data)
     return _redrawn(path, drawn.size, images.model, tokens=drawn.tokens)
 
@@ -52,7 +53,7 @@ async def redraw(job: Job) -> Result:
 async def recover_redrawn(job: Job) -> Result | None:
     """The model's image that a process stored and could not record any more; its tokens are not known."""
     for candidate in Format:
-        path = _model_path(job, candidate)
+        path = _model_path(job.task, candidate)
         try:
             photo = await asyncio.to_thread(imaging.inspect, await job.read(path))
         except NotFound:
@@ -69,24 +70,25 @@ async def resize(job: Job) -> Result:
 
 async def save(job: Job) -> Result:
     """The version for video -> the store."""
-    path = _enhanced_path(job)
+    path = _enhanced_path(job.task)
     await job.write(path, await _fitted(job))
     return Result({"enhanced_path": path})
 
 
 async def prepare_write(job: Job) -> None:
     """The enhanced image, which an earlier run may have stored."""
-    await job.read(_enhanced_path(job))
+    await job.read(_enhanced_path(job.task))
 
 
 async def write(job: Job) -> Result:
     """The enhanced image and the user's words -> script and product analysis."""
     order = _order(job)
-    image = await job.read(_enhanced_path(job))
+    image = await job.read(_enhanced_path(job.task))
     scripts = job.tools.scripts
     written = await scripts.write(
         ScriptBrief(image, Format.JPEG, order.user_description, order.duration, order.language)
     )
+    crash.point("after-call")
     found = {
         "script": written.script,
         "product_analysis": written.product_analysis,
@@ -127,6 +129,12 @@ def closing(job: Job) -> Mapping[str, object]:
     }
 
 
+def files(task: Task) -> list[str]:
+    """The original, the model's image in whatever format it came, and the version for video."""
+    order = EnhancementInput.model_validate(task.input)
+    return [order.original, *(_model_path(task, each) for each in Format), _enhanced_path(task)]
+
+
 PLAN = Plan(
     Kind.ENHANCEMENT,
     Scale("progress", 100),
@@ -142,6 +150,7 @@ PLAN = Plan(
     ),
     words=words,
     closing=closing,
+    files=files,
 )
 
 
@@ -160,17 +169,17 @@ def _orientation(job: Job) -> Orientation:
     return orientation
 
 
-def _model_path(job: Job, kind: Format) -> str:
-    return f"user_{job.task.user_id}/enhanced/model_{_order(job).key}.{kind.extension}"
+def _model_path(task: Task, kind: Format) -> str:
+    return f"user_{task.user_id}/enhanced/model_{task.input['key']}.{kind.extension}"
 
 
-def _enhanced_path(job: Job) -> str:
-    return f"user_{job.task.user_id}/enhanced/enhanced_{_order(job).key}.jpg"
+def _enhanced_path(task: Task) -> str:
+    return f"user_{task.user_id}/enhanced/enhanced_{task.input['key']}.jpg"
 
 
 async def _fitted(job: Job) -> bytes:
     """The version for video, made when neither this run nor an earlier one has it."""
-    path = _enhanced_path(job)
+    path = _enhanced_path(job.task)
     if path not in job.kept:
         model_path = _so_far(job).model_path
         if model_path is None:

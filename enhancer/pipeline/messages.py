@@ -58,6 +58,7 @@ PHRASES: Mapping[str, Mapping[str, str]] = {
         "retrying": "⏳ Retrying ({retry}/{retries}) in {seconds:.0f} s: {reason}",
         "waiting": "⏳ Waiting {seconds:.0f} s: {reason}",
         "cancelled": "🛑 Cancelled",
+        "restarted": "🔁 Started again",
         "landscape": "landscape",
         "portrait": "portrait",
         "square": "square",
@@ -66,6 +67,7 @@ PHRASES: Mapping[str, Mapping[str, str]] = {
         "retrying": "⏳ {seconds:.0f} 秒后重试（{retry}/{retries}）：{reason}",
         "waiting": "⏳ 等待 {seconds:.0f} 秒：{reason}",
         "cancelled": "🛑 已取消",
+        "restarted": "🔁 已重新开始",
         "landscape": "横向",
         "portrait": "纵向",
         "square": "方形",
@@ -83,6 +85,7 @@ REASONS: Mapping[str, Mapping[str, str]] = {
         "timeout": "任务超过了时间限制。",
         "outcome_unknown": "付费调用中断，无法得知是否已计费。",
         "storage_unavailable": "存储暂时无法访问。",
+        "call_in_progress": "之前的调用可能仍在进行，正在等待，以免重复付费。",
         "internal": "发生内部错误。",
     },
 }

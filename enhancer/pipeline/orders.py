@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from enhancer import imaging
+from enhancer import crash, imaging
 from enhancer.bus import Bus
 from enhancer.domain.enhancements import EnhancementInput
 from enhancer.domain.tasks import Kind, Task
@@ -16,6 +18,7 @@ from enhancer.errors import QueueFull, SubscriptionRequired, TooManyRequests
 from enhancer.storage import subscriptions, tasks
 from enhancer.storage.database import Pool
 from enhancer.storage.files import Files
+from enhancer.storage.tasks import CommitLost, IdempotencyKey
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,14 @@ class Limits:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A task that was accepted; `replayed`: by an earlier request with the same Idempotency-Key."""
+
+    task: Task
+    replayed: bool = False
+
+
 class Orders:
     """Accepts tasks. A task that is returned is committed, and everything that it needs is stored."""
 
@@ -44,17 +55,30 @@ class Orders:
         self._bus = bus
         self._limits = limits
 
-    async def admit(self, user_id: int) -> None:
+    async def admit(self, user_id: int, key: str | None = None) -> None:
         """
-        Ask for room, before an upload is read.
+        Ask for room, before an upload is read. An Idempotency-Key that is known needs none: its task is there.
 
         Raises SubscriptionRequired, TooManyRequests or QueueFull.
         """
+        try:
+            await self._ask_for_room(user_id, counted=False)
+        except (SubscriptionRequired, TooManyRequests, QueueFull):
+            # asked last: the same order may have been accepted a moment ago, and have taken the room
+            if key is None or not await tasks.key_is_known(self._pool, user_id, key):
+                raise
+
+    async def admit_again(self, user_id: int) -> None:
+        """Ask for room for a task that was counted before. Raises what `admit` raises."""
+        await self._ask_for_room(user_id, counted=True)
+
+    async def _ask_for_room(self, user_id: int, *, counted: bool) -> None:
         subscription = await subscriptions.get(self._pool, user_id)
         if subscription is None or not subscription.active:
             raise SubscriptionRequired
-        if subscription.monthly_quota is not None and subscription.used >= subscription.monthly_quota:
-            raise SubscriptionRequired(f"The {subscription.monthly_quota} tasks of this month are used up.")
+        quota = subscription.monthly_quota
+        if not counted and quota is not None and subscription.used >= quota:
+            raise SubscriptionRequired(f"The {quota} tasks of this month are used up.")
         room = await tasks.room(self._pool, user_id)
         if room.of_user >= self._limits.of_user:
             raise TooManyRequests(f"{room.of_user} of your tasks are waiting already.", retry_after=BUSY_RETRY)
@@ -62,19 +86,34 @@ class Orders:
             raise QueueFull(retry_after=BUSY_RETRY)
 
     async def enhancement(
-        self, user_id: int, photo: BinaryIO, *, user_description: str, duration: int, language: str
-    ) -> Task:
+        self,
+        user_id: int,
+        photo: BinaryIO,
+        *,
+        user_description: str,
+        duration: int,
+        language: str,
+        key: str | None = None,
+    ) -> Accepted:
         """
-        Accept a photo to be enhanced.
+        Accept a photo to be enhanced; with an Idempotency-Key that came with the same order before, that task again.
 
-        Raises UnsupportedImage, InvalidImage, StorageUnavailable, or SubscriptionRequired when the quota was used up
-        meanwhile. Nothing is left in the store then.
+        Raises UnsupportedImage, InvalidImage, StorageUnavailable, Conflict when the key came with another order, or
+        SubscriptionRequired when the quota was used up meanwhile. Nothing is left in the store then. Raises CommitLost
+        when nobody can know whether the order was accepted.
         """
+        named = None
+        if key is not None:
+            words = (Kind.ENHANCEMENT.value, user_description, str(duration), language)
+            named = IdempotencyKey(key, await asyncio.to_thread(_hash, photo, words))
+            if earlier := await tasks.of_key(self._pool, user_id, named):
+                return Accepted(earlier, replayed=True)
+        photo.seek(0)
         found = await asyncio.to_thread(imaging.verify, photo, max_pixels=self._limits.pixels)
-        key = secrets.token_urlsafe(16)
-        original = f"user_{user_id}/originals/original_{key}.{found.format.extension}"
+        name = secrets.token_urlsafe(16)
+        original = f"user_{user_id}/originals/original_{name}.{found.format.extension}"
         order = EnhancementInput(
-            key=key,
+            key=name,
             original=original,
             user_description=user_description,
             duration=duration,
@@ -82,16 +121,41 @@ class Orders:
         )
         photo.seek(0)
         await self._files.write(original, photo)
-        task = None
         try:
             task = await tasks.insert(
-                self._pool, user_id, Kind.ENHANCEMENT, order.model_dump(), max_attempts=self._limits.attempts
+                self._pool,
+                user_id,
+                Kind.ENHANCEMENT,
+                order.model_dump(),
+                max_attempts=self._limits.attempts,
+                key=named,
             )
-        finally:
-            if task is None:
-                await self._files.delete(original)
+        except (CommitLost, asyncio.CancelledError):  # if the task is there it needs its photo; else it is a stray
+            raise
+        except Exception:
+            await self._files.delete(original)
+            raise
         if task is None:
-            raise SubscriptionRequired
+            await self._files.delete(original)
+            return await self._not_inserted(user_id, named)
+        crash.point("after-accept")
         log.info("task.accepted", extra={"task": task.id, "kind": task.kind.value, "user": user_id})
         await self._bus.publish(WAKE, str(task.id))
-        return task
+        return Accepted(task)
+
+    async def _not_inserted(self, user_id: int, key: IdempotencyKey | None) -> Accepted:
+        """Another request with the same key was faster, or the quota is used up."""
+        if key and (earlier := await tasks.of_key(self._pool, user_id, key)):
+            return Accepted(earlier, replayed=True)
+        raise SubscriptionRequired
+
+
+def _hash(photo: BinaryIO, words: Sequence[str]) -> bytes:
+    """SHA-256 of an order."""
+    photo.seek(0)
+    digest = hashlib.sha256()
+    while piece := photo.read(1 << 20):
+        digest.update(piece)
+    for word in words:
+        digest.update(b"\0" + word.encode())
+    return digest.digest()

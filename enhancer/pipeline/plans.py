@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from enhancer.domain.tasks import Kind, Lease, Task
+from enhancer.domain.tasks import Event, Kind, Lease, Status, Task, encode
 from enhancer.errors import InternalError, NotFound, OutcomeUnknown, StorageUnavailable, TaskError
 from enhancer.providers import Images, Scripts
 from enhancer.storage.files import Files
@@ -143,7 +144,8 @@ class Plan:
     """
     How a kind of task is done. `opens` is the first point; the last step reaches the top of the scale.
 
-    `words`: the values that the messages name. `closing`: what the last event tells beside the message.
+    `words`: the values that the messages name. `closing`: what the last event tells beside the message. `files`: the
+    paths of all that may be stored for a task.
     """
 
     kind: Kind
@@ -152,6 +154,23 @@ class Plan:
     steps: tuple[Step, ...]
     words: Callable[[Job], Mapping[str, object]]
     closing: Callable[[Job], Mapping[str, object]]
+    files: Callable[[Task], Sequence[str]]
+
+
+def event(
+    plan: Plan, seq: int, at: int, message: str, status: Status, more: Mapping[str, object] | None = None
+) -> Event:
+    """An event of the plan's kind; a failed one speaks by its `error` alone."""
+    data: dict[str, object] = {plan.scale.field: at}
+    if status is not Status.FAILED:
+        data["message"] = message
+    data |= {"status": status.value, **(more or {}), "timestamp": round(time.time(), 3)}
+    return Event(seq, encode(data))
+
+
+def published(told: Event) -> str:
+    """An event as it is published: its JSON, with the number."""
+    return f'{told.data[:-1]}, "seq": {told.seq}}}'
 
 
 class Stopping(Exception):
@@ -180,11 +199,12 @@ class ResultLost(InternalError):
 
 class CallInProgress(TaskError):
     """
-    An earlier call of this step may still be running.
+    An earlier call may still be running; it is waited for, so that nothing is paid for twice.
 
-    `seconds`: until it cannot be any more.
+    `seconds`: until it cannot be running any more.
     """
 
+    code = "call_in_progress"
     retry = True
 
     def __init__(self, seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,9 +104,16 @@ class Files:
         except NotFound:
             pass
 
+    async def listing(self, folder: str = "") -> AsyncIterator[tuple[str, datetime]]:
+        """The path and the time of the last change of every file below a folder."""
+        with _translated():
+            async for batch in obstore.list(self._store, folder or None):
+                for meta in batch:
+                    yield meta["path"], meta["last_modified"]
+
     async def check(self) -> None:
         """Write, read and remove a small file. Raises StorageUnavailable."""
-        name = f".check-{os.getpid()}"
+        name = f".check-{secrets.token_hex(4)}"
         await self.write(name, b"check")
         await self.read(name)
         await self.delete(name)

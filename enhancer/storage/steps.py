@@ -59,7 +59,8 @@ async def permit(
     pool: Pool, task: Task, step: str, *, model: str, longest_call: float, repeats: int, billed: bool = True
 ) -> bool:
     """
-    The gate: whether the holder of the lease may call the provider now. True is committed before it is returned.
+    The gate: whether the holder of the lease may call the provider now. True is committed, and the call is in the
+    ledger, before it is returned; a lease gets it once for a step.
 
     A call that was cut off is repeated only once it is older than `longest_call` seconds, so that nobody is still
     in it, and at most `repeats` times (0: never). Calls that are not `billed` leave no ambiguity behind.
@@ -70,17 +71,22 @@ async def permit(
             SELECT id, fence FROM tasks
             WHERE id = $1 AND fence = $2 AND status = 'processing'
               AND cancel_requested_at IS NULL AND lease_until > now()
-            FOR SHARE)
-        INSERT INTO task_steps (task_id, step, state, fence, model)
-        SELECT id, $3, 'started', fence, $6 FROM own
-        ON CONFLICT (task_id, step) DO UPDATE
-        SET state = 'started', fence = excluded.fence, model = excluded.model, calls = task_steps.calls + 1,
-            started_at = now(), finished_at = NULL,
-            ambiguous = task_steps.ambiguous + (task_steps.state <> 'refused' AND $7)::int
-        WHERE task_steps.state = 'refused'
-           OR (task_steps.state IN ('started', 'ambiguous') AND task_steps.provider_id IS NULL
-               AND (NOT $7 OR (task_steps.started_at < now() - $4::interval AND task_steps.ambiguous < $5)))
-        RETURNING calls
+            FOR SHARE),
+        permitted AS (
+            INSERT INTO task_steps (task_id, step, state, fence, model)
+            SELECT id, $3, 'started', fence, $6 FROM own
+            ON CONFLICT (task_id, step) DO UPDATE
+            SET state = 'started', fence = excluded.fence, model = excluded.model, calls = task_steps.calls + 1,
+                started_at = now(), finished_at = NULL,
+                ambiguous = task_steps.ambiguous + (task_steps.state <> 'refused' AND $7)::int
+            WHERE task_steps.fence < excluded.fence
+              AND (task_steps.state = 'refused'
+                   OR (task_steps.state IN ('started', 'ambiguous') AND task_steps.provider_id IS NULL
+                       AND (NOT $7 OR (task_steps.started_at < now() - $4::interval AND task_steps.ambiguous < $5))))
+            RETURNING task_id, step, fence, model)
+        INSERT INTO task_calls (task_id, step, fence, model, billed)
+        SELECT task_id, step, fence, model, $7 FROM permitted
+        RETURNING true
         """,
         task.id,
         task.fence,
@@ -95,16 +101,22 @@ async def permit(
 
 async def finish(
     pool: Pool, task: Task, step: str, *, result: Mapping[str, object], usage: Mapping[str, object]
-) -> Mapping[str, object]:
+) -> Mapping[str, object] | None:
     """
     Keep the result and the usage; the result that counts is returned, which is the first that anybody kept.
 
-    No fence is asked: the result of a worker that has lost its lease was paid for all the same.
+    No fence is asked: the result of a worker that has lost its lease was paid for all the same. A holder that has made
+    no call itself found what the last one brought. None: the task is gone.
     """
-    kept: Mapping[str, object] = await pool.fetchval(
+    kept: Mapping[str, object] | None = await pool.fetchval(
         """
+        WITH called AS (
+            UPDATE task_calls SET outcome = 'done', usage = $4, finished_at = now()
+            WHERE task_id = $1 AND step = $2 AND outcome <> 'done' AND fence = (
+                SELECT max(fence) FROM task_calls WHERE task_id = $1 AND step = $2 AND fence <= $5))
         UPDATE task_steps
-        SET state = 'done', result = coalesce(result, $3), usage = coalesce(usage, $4), finished_at = now()
+        SET state = 'done', result = coalesce(result, $3), usage = coalesce(usage, $4),
+            finished_at = coalesce(finished_at, now())
         WHERE task_id = $1 AND step = $2
         RETURNING result
         """,
@@ -112,6 +124,7 @@ async def finish(
         step,
         result,
         usage,
+        task.fence,
     )
     return kept
 
@@ -120,6 +133,9 @@ async def settle(pool: Pool, task: Task, step: str, state: State) -> None:
     """Record how the call of this lease ended without a result: refused or ambiguous."""
     await pool.execute(
         """
+        WITH called AS (
+            UPDATE task_calls SET outcome = $4, finished_at = now()
+            WHERE task_id = $1 AND step = $2 AND fence = $3 AND outcome = 'started')
         UPDATE task_steps SET state = $4, finished_at = now()
         WHERE task_id = $1 AND step = $2 AND fence = $3 AND state = 'started'
         """,

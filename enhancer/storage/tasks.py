@@ -7,14 +7,16 @@ watchers is inserted into `task_events` by the same statement that changes the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 
 from enhancer.domain.tasks import Event, Kind, Status, Task
-from enhancer.storage.database import Pool
+from enhancer.errors import Conflict
+from enhancer.storage.database import Connection, Pool
 
 _COLUMNS = """
     id, user_id, kind, input, output, status, progress, message, last_seq, attempts, max_attempts, fence,
@@ -24,12 +26,24 @@ _COLUMNS = """
 CLAIMING = 0x656E6861  # "enha": the advisory lock of whoever claims
 
 
+class CommitLost(ConnectionError):
+    """The connection broke during a commit, which may have happened."""
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """How many tasks wait: of one user, and of all."""
 
     of_user: int
     of_all: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """What a client calls its order, and a hash of the order itself."""
+
+    name: str
+    order_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +61,47 @@ async def get(pool: Pool, task_id: int) -> Task | None:
 
 
 async def insert(
-    pool: Pool, user_id: int, kind: Kind, order: Mapping[str, object], *, max_attempts: int
+    pool: Pool,
+    user_id: int,
+    kind: Kind,
+    order: Mapping[str, object],
+    *,
+    max_attempts: int,
+    key: IdempotencyKey | None = None,
 ) -> Task | None:
     """
     Accept a task and count it; committed when it is returned.
 
-    None: the user has no active subscription, or has used up its quota of this month.
+    None: the user has no active subscription, has used up its quota of this month, or has a task of this key already.
+    Nothing is counted then. Raises CommitLost when nobody can know whether there is a task now.
     """
-    row = await pool.fetchrow(
+    committing = False
+    try:
+        async with pool.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            row = await _insert(connection, user_id, kind, order, max_attempts, key)
+            if row is None:
+                await transaction.rollback()
+                return None
+            committing = True
+            await transaction.commit()
+    except Exception as error:  # whatever the client raises: also when it gives the connection back
+        if committing:
+            raise CommitLost from error
+        raise
+    return _task(row)
+
+
+async def _insert(
+    connection: Connection,
+    user_id: int,
+    kind: Kind,
+    order: Mapping[str, object],
+    max_attempts: int,
+    key: IdempotencyKey | None,
+) -> asyncpg.Record | None:
+    return await connection.fetchrow(
         f"""
         WITH counted AS (
             INSERT INTO task_usage AS used (user_id, month, tasks)
@@ -63,16 +110,41 @@ async def insert(
             ON CONFLICT (user_id, month) DO UPDATE SET tasks = used.tasks + 1
             WHERE used.tasks < coalesce((SELECT monthly_quota FROM subscriptions WHERE user_id = $1), 2147483647)
             RETURNING user_id)
-        INSERT INTO tasks (user_id, kind, input, max_attempts)
-        SELECT user_id, $2, $3, $4 FROM counted
+        INSERT INTO tasks (user_id, kind, input, max_attempts, idempotency_key, order_hash)
+        SELECT user_id, $2, $3, $4, $5, $6 FROM counted
+        ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
         RETURNING {_COLUMNS}
         """,
         user_id,
         kind.value,
         order,
         max_attempts,
+        key.name if key else None,
+        key.order_hash if key else None,
     )
-    return _task(row) if row else None
+
+
+async def of_key(pool: Pool, user_id: int, key: IdempotencyKey) -> Task | None:
+    """
+    The task that was accepted with this key.
+
+    Raises Conflict when it came with another order.
+    """
+    row = await pool.fetchrow(
+        f"SELECT {_COLUMNS}, order_hash FROM tasks WHERE user_id = $1 AND idempotency_key = $2", user_id, key.name
+    )
+    if row is None:
+        return None
+    values = dict(row)
+    if values.pop("order_hash") != key.order_hash:
+        raise Conflict("This Idempotency-Key came with another order before.")
+    return _task(values)
+
+
+async def key_is_known(pool: Pool, user_id: int, name: str) -> bool:
+    """Whether a task of the user was accepted with this Idempotency-Key, whatever was ordered."""
+    found = await pool.fetchval("SELECT true FROM tasks WHERE user_id = $1 AND idempotency_key = $2", user_id, name)
+    return bool(found)
 
 
 async def room(pool: Pool, user_id: int) -> Room:
@@ -296,6 +368,32 @@ async def exhausted(pool: Pool) -> list[Task]:
     return [_task(row) for row in rows]
 
 
+async def expired(pool: Pool, *, days: float, limit: int) -> list[Task]:
+    """Up to `limit` tasks that ended more than `days` ago, the oldest first."""
+    rows = await pool.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM tasks WHERE completed_at < now() - $1::interval ORDER BY completed_at LIMIT $2
+        """,
+        timedelta(days=days),
+        limit,
+    )
+    return [_task(row) for row in rows]
+
+
+async def known_keys(pool: Pool, pairs: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+    """Those of the (user, key) pairs that a task has in its input; see EnhancementInput.key."""
+    rows = await pool.fetch(
+        """
+        SELECT t.user_id, t.input ->> 'key' AS key FROM tasks AS t
+        JOIN unnest($1::bigint[], $2::text[]) AS pair (user_id, key)
+          ON t.user_id = pair.user_id AND t.input ->> 'key' = pair.key
+        """,
+        [user for user, _ in pairs],
+        [key for _, key in pairs],
+    )
+    return {(row["user_id"], row["key"]) for row in rows}
+
+
 async def waiting(pool: Pool) -> dict[Status, int]:
     """How many tasks there are in the states that are not final."""
     rows = await pool.fetch(
@@ -325,5 +423,5 @@ async def _spoken(pool: Pool, task: Task, event: Event) -> bool:
     )
 
 
-def _task(row: asyncpg.Record) -> Task:
+def _task(row: asyncpg.Record | dict[str, Any]) -> Task:
     return Task(**{**row, "kind": Kind(row["kind"]), "status": Status(row["status"])})

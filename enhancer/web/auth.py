@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from enhancer.domain.tasks import Kind, Task
-from enhancer.errors import NotFound, Unauthenticated
+from enhancer.errors import InvalidRequest, NotFound, Unauthenticated
 from enhancer.storage import tasks
 from enhancer.web.keys import SERVICE
 
@@ -52,6 +52,14 @@ async def own_task(request: web.Request, kind: Kind, user_id: int) -> Task:
     if task is None or task.user_id != user_id or task.kind is not kind:
         raise NotFound("There is no such task.")
     return task
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """What the client calls its order. Raises InvalidRequest when it is no name."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= 255):
+        raise InvalidRequest(("Idempotency-Key", "Send 1 to 255 printable ASCII characters."))
+    return key
 
 
 def _bearer(request: web.Request) -> str:

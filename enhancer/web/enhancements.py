@@ -9,6 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from enhancer.domain.tasks import Kind, Status, Task
 from enhancer.errors import InvalidRequest, Unauthenticated
+from enhancer.pipeline.orders import Accepted
+from enhancer.service import Service
+from enhancer.storage import calls as ledger
 from enhancer.storage import tasks, users
 from enhancer.storage.database import UNREACHABLE
 from enhancer.web import auth, errors, uploads
@@ -16,6 +19,8 @@ from enhancer.web.hub import Ending
 from enhancer.web.keys import HUB, SERVICE
 from enhancer.web.models import (
     STATUS,
+    Call,
+    CallsResponse,
     EnhancementTaskCreateRequest,
     EnhancementTaskResponse,
     EnhancementTaskStatusResponse,
@@ -24,35 +29,65 @@ from enhancer.web.models import (
 
 async def create(request: web.Request) -> web.Response:
     """POST /api/v1/ai/enhance-and-script-async, a form with `file` -> 202 and the pending task."""
-    return _accepted(request, await _accept(request))
+    accepted = await _accept(request)
+    return _accepted(request, accepted.task, replayed=accepted.replayed)
 
 
 async def create_and_wait(request: web.Request) -> web.Response:
     """POST /api/v1/ai/enhance-and-script, the same form -> 200 and the finished task, or 202 when it takes longer."""
     service = request.app[SERVICE]
-    task = await _accept(request)
+    accepted = await _accept(request)
+    task = accepted.task
     ending = Ending()
     with contextlib.suppress(*UNREACHABLE):  # the task is accepted, whatever happens now
         async with request.app[HUB].watching(task, 0, ending):
             await ending.wait(service.settings.sync_wait)
         task = await tasks.get(service.pool, task.id) or task
     if not task.status.final:
-        return _accepted(request, task)
+        return _accepted(request, task, replayed=accepted.replayed)
     if task.status is Status.COMPLETED:
-        return answer(EnhancementTaskResponse.of(service, task))
+        return answer(EnhancementTaskResponse.of(service, task), headers=_replayed(accepted.replayed))
     code = task.error_code or "conflict"
     return errors.problem(
         errors.TASK_STATUSES.get(code, 502),
         code,
         task.error_message or task.message,
+        headers=_replayed(accepted.replayed),
         more={"task_id": task.id},
     )
 
 
 async def status(request: web.Request) -> web.Response:
     """GET /api/v1/ai/enhance-and-script/{id}/status -> 200 and the short task."""
-    task = await auth.own_task(request, Kind.ENHANCEMENT, auth.caller(request))
-    return answer(EnhancementTaskStatusResponse.of(request.app[SERVICE], task))
+    service, task = await _own(request)
+    return answer(EnhancementTaskStatusResponse.of(service, task))
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """POST /api/v1/ai/enhance-and-script/{id}/cancel -> 200 and the short task; one that runs ends a little later."""
+    service, task = await _own(request)
+    return answer(EnhancementTaskStatusResponse.of(service, await service.lifecycle.cancel(task)))
+
+
+async def retry(request: web.Request) -> web.Response:
+    """POST /api/v1/ai/enhance-and-script/{id}/retry -> 202 and the pending task; what was paid for is kept."""
+    service, task = await _own(request)
+    await service.orders.admit_again(task.user_id)
+    return _accepted(request, await service.lifecycle.retry(task))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """DELETE /api/v1/ai/enhance-and-script/{id} -> 204: the task, its events and its files are gone."""
+    service, task = await _own(request)
+    await service.lifecycle.delete(task)
+    return web.Response(status=204)
+
+
+async def calls(request: web.Request) -> web.Response:
+    """GET /api/v1/ai/enhance-and-script/{id}/calls -> 200 and the ledger: every call of a provider for the task."""
+    service, task = await _own(request)
+    made = [Call.model_validate(call, from_attributes=True) for call in await ledger.of_task(service.pool, task.id)]
+    return answer(CallsResponse(calls=made))
 
 
 def answer(model: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -62,12 +97,13 @@ def answer(model: BaseModel, *, status: int = 200, headers: dict[str, str] | Non
     )
 
 
-async def _accept(request: web.Request) -> Task:
+async def _accept(request: web.Request) -> Accepted:
     service = request.app[SERVICE]
     user_id = auth.caller(request)
+    key = auth.idempotency_key(request)
     if await users.get(service.pool, user_id) is None:
         raise Unauthenticated("The token's user does not exist any more.")
-    await service.orders.admit(user_id)
+    await service.orders.admit(user_id, key)
     async with uploads.form(request, max_bytes=service.settings.max_upload_bytes) as form:
         try:
             order = EnhancementTaskCreateRequest.model_validate(form.fields)
@@ -79,13 +115,23 @@ async def _accept(request: web.Request) -> Task:
             user_description=order.user_description,
             duration=order.duration,
             language=order.language,
+            key=key,
         )
 
 
-def _accepted(request: web.Request, task: Task) -> web.Response:
+async def _own(request: web.Request) -> tuple[Service, Task]:
+    """Raises Unauthenticated or NotFound."""
+    return request.app[SERVICE], await auth.own_task(request, Kind.ENHANCEMENT, auth.caller(request))
+
+
+def _accepted(request: web.Request, task: Task, *, replayed: bool = False) -> web.Response:
     service = request.app[SERVICE]
-    location = service.settings.public_url + STATUS.format(id=task.id)
-    return answer(EnhancementTaskResponse.of(service, task), status=202, headers={"Location": location})
+    headers = {"Location": service.settings.public_url + STATUS.format(id=task.id), **_replayed(replayed)}
+    return answer(EnhancementTaskResponse.of(service, task), status=202, headers=headers)
+
+
+def _replayed(replayed: bool) -> dict[str, str]:
+    return {"Idempotent-Replayed": "true"} if replayed else {}
 
 
 def _wrong(error: ValidationError) -> list[tuple[str, str]]:

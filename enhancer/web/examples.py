@@ -65,6 +65,27 @@ SHORT_FAILED: Example = {
     "updated_at": "2026-03-01T09:30:04.329000Z",
 }
 
+SHORT_CANCELLED: Example = {
+    **SHORT_PROCESSING,
+    "status": "cancelled",
+    "message": "🛑 Cancelled",
+    "updated_at": "2026-03-01T09:30:07.003000Z",
+}
+
+CALLS: Example = {
+    "calls": [
+        {
+            "step": "redraw",
+            "model": "gpt-image-2.5-flare",
+            "billed": True,
+            "outcome": "done",
+            "usage": {"total_tokens": 890},
+            "started_at": "2026-03-01T09:30:00.541000Z",
+            "finished_at": "2026-03-01T09:30:09.417000Z",
+        }
+    ]
+}
+
 _WHOLE: Example = {
     "user_id": 1,
     "original_image_path": "/uploads/user_1/originals/original_k3Vw9xPqLr2T.jpg",

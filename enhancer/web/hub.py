@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import operator
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -80,6 +82,18 @@ class _Channel:
     unlisten: Callable[[], None] | None = None
 
     @property
+    def head(self) -> int:
+        """The number of the last event."""
+        return self.frames[-1].seq if self.frames else 0
+
+    def append(self, event: Event) -> None:
+        """Take an event that is newer. A task that is tried again, whose former events are gone, begins a new list."""
+        if event.seq > self.head:
+            if self.ended or event.seq > self.head + 1:
+                self.frames.clear()
+            self.frames.append(_frame(event))
+
+    @property
     def ended(self) -> bool:
         return bool(self.frames) and self.frames[-1].final
 
@@ -143,12 +157,13 @@ class Hub:
         self.watchers += 1
         try:
             await self._loaded(channel)
+            behind = task.last_seq > channel.head  # something was not heard; what is here may be of a former life
+            if behind:
+                await self._read(channel)
             channel.watchers.add(watcher)
-            self._serve_all(channel, [watcher])
+            self._serve_all(channel, channel.watchers if behind else [watcher])
             if self._closed:
                 watcher.end()
-            elif task.last_seq > len(channel.frames):  # a message was lost, as the row shows
-                self._catch_up(channel)
             yield
         finally:
             channel.watchers.discard(watcher)
@@ -193,22 +208,18 @@ class Hub:
                 loading.result()
 
     async def _read(self, channel: _Channel) -> None:
-        for event in await events.after(self._pool, channel.task_id, len(channel.frames)):
-            self._append(channel, event)
+        for event in await events.after(self._pool, channel.task_id, channel.head):
+            channel.append(event)
 
     def _receive(self, channel: _Channel, message: str) -> None:
         event = _heard(message)
-        if event is None or event.seq <= len(channel.frames):
+        if event is None or event.seq <= channel.head:
             return
-        if event.seq > len(channel.frames) + 1:
+        if event.seq > channel.head + 1:
             self._catch_up(channel)
             return
-        self._append(channel, event)
+        channel.append(event)
         self._serve_all(channel, channel.watchers)
-
-    def _append(self, channel: _Channel, event: Event) -> None:
-        if event.seq == len(channel.frames) + 1:
-            channel.frames.append(_frame(event))
 
     def _catch_up(self, channel: _Channel) -> None:
         """Read the table once more; when that is asked for during a reading, once after it."""
@@ -236,7 +247,7 @@ class Hub:
             channel.serving = self._start(self._serve_crowd(channel))
 
     async def _serve_crowd(self, channel: _Channel) -> None:
-        while behind := [w for w in channel.watchers if channel.ended or w.cursor < len(channel.frames)]:
+        while behind := [w for w in channel.watchers if channel.ended or w.cursor < channel.head]:
             for number, watcher in enumerate(behind):
                 if number % AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -292,7 +303,7 @@ class Hub:
             if task_id not in heads:  # deleted meanwhile
                 for watcher in list(channel.watchers):
                     watcher.end()
-            elif heads[task_id] > len(channel.frames):
+            elif heads[task_id] > channel.head:
                 self._catch_up(channel)
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -355,8 +366,11 @@ def _frame(event: Event) -> Frame:
     return Frame(event.seq, text, chunk(text), json.loads(event.data).get("status") in FINAL)
 
 
+_seq = operator.attrgetter("seq")
+
+
 def _serve(watcher: Watcher, frames: Sequence[Frame]) -> None:
-    if new := frames[watcher.cursor :]:
+    if new := frames[bisect_right(frames, watcher.cursor, key=_seq) :]:
         watcher.cursor = new[-1].seq
         metrics.EVENTS.inc(len(new))
         watcher.give(new)

@@ -13,6 +13,10 @@ from enhancer.service import Service
 
 STREAM = "/api/v1/ai/enhance-and-script/{id}/stream"
 STATUS = "/api/v1/ai/enhance-and-script/{id}/status"
+CANCEL = "/api/v1/ai/enhance-and-script/{id}/cancel"
+RETRY = "/api/v1/ai/enhance-and-script/{id}/retry"
+CALLS = "/api/v1/ai/enhance-and-script/{id}/calls"
+TASK = "/api/v1/ai/enhance-and-script/{id}"
 
 
 def _duration(value: object) -> object:
@@ -97,6 +101,26 @@ class EnhancementTaskResponse(EnhancementTaskStatusResponse):
             status_url=base + STATUS.format(id=task.id),
             stream_url=f"{base}{STREAM.format(id=task.id)}?token={token}",
         )
+
+
+class Call(BaseModel):
+    """A call of a provider, as the ledger has it."""
+
+    step: str = Field(examples=["redraw"])
+    model: str = Field(examples=["gpt-image-2.5-flare"])
+    billed: bool = Field(description="Whether such a call may cost money")
+    outcome: Literal["started", "done", "refused", "ambiguous"] = Field(
+        description="started: it may still be running; ambiguous: nobody can know whether it was billed"
+    )
+    usage: dict[str, object] | None = Field(description="What the provider counted", examples=[{"total_tokens": 1250}])
+    started_at: datetime
+    finished_at: datetime | None
+
+
+class CallsResponse(BaseModel):
+    """The ledger of a task, the first call first."""
+
+    calls: list[Call]
 
 
 class EnhancementProgressEvent(BaseModel):

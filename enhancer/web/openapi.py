@@ -101,6 +101,7 @@ _HEADERS: Mapping[str, tuple[str, Json]] = {
     "Accept-Ranges": ("`bytes`", {"type": "string"}),
     "Content-Range": ("Which bytes of how many", {"type": "string"}),
     "ETag": ("Of this version", {"type": "string"}),
+    "Idempotent-Replayed": ("`true`: this task was accepted by an earlier request", {"type": "string"}),
     "Location": ("Where the task's status is", {"type": "string", "format": "uri"}),
     "Retry-After": ("Seconds to wait", {"type": "integer", "minimum": 0}),
     "WWW-Authenticate": ("`Bearer`", {"type": "string"}),

@@ -81,7 +81,9 @@ data: {"progress": 50, "message": "✅ Image enhanced (1536x1024)", "status": "p
 The last one carries the result or the error; then the server ends the response. A comment line comes every 15 seconds
 of quiet. A task's `stream_url` carries a token for this stream alone.
 """
+_KEY = {"Idempotency-Key": "A name of your own for this order: sent again, it brings the same task, not a second one"}
 _UPLOAD_PROBLEMS = (
+    "conflict",
     "subscription_required",
     "upload_too_large",
     "unsupported_image",
@@ -104,11 +106,12 @@ ROUTES: tuple[Route, ...] = (
             202: Answer(
                 "Accepted: stored and committed",
                 models.EnhancementTaskResponse,
-                headers=("Location",),
+                headers=("Location", "Idempotent-Replayed"),
                 examples={"pending": examples.TASK_PENDING},
             )
         },
         body=_PHOTO,
+        headers=_KEY,
         problems=_UPLOAD_PROBLEMS,
         description=(
             "The answer comes once the photo is stored and the task is committed: from then on it is finished whatever "
@@ -124,15 +127,21 @@ ROUTES: tuple[Route, ...] = (
         "The same, waiting for the result for up to SYNC_WAIT seconds",
         Auth.ACCOUNT,
         {
-            200: Answer("Finished", models.EnhancementTaskResponse, examples={"completed": examples.TASK_COMPLETED}),
+            200: Answer(
+                "Finished",
+                models.EnhancementTaskResponse,
+                headers=("Idempotent-Replayed",),
+                examples={"completed": examples.TASK_COMPLETED},
+            ),
             202: Answer(
                 "Not finished yet: follow it at Location",
                 models.EnhancementTaskResponse,
-                headers=("Location",),
+                headers=("Location", "Idempotent-Replayed"),
                 examples={"processing": examples.TASK_PROCESSING},
             ),
         },
         body=_PHOTO,
+        headers=_KEY,
         problems=(
             *_UPLOAD_PROBLEMS,
             "provider_refused",
@@ -169,6 +178,66 @@ ROUTES: tuple[Route, ...] = (
         },
         problems=("not_found", "storage_unavailable"),
         description="For clients that cannot follow the stream: ask every second or two until the status is final.",
+    ),
+    Route(
+        "POST",
+        models.CANCEL,
+        enhancements.cancel,
+        "Enhancement",
+        "End a task",
+        Auth.ACCOUNT,
+        {
+            200: Answer(
+                "Cancelled, or about to be",
+                models.EnhancementTaskStatusResponse,
+                examples={"cancelled": examples.SHORT_CANCELLED},
+            )
+        },
+        problems=("not_found", "conflict", "storage_unavailable"),
+    ),
+    Route(
+        "POST",
+        models.RETRY,
+        enhancements.retry,
+        "Enhancement",
+        "Try a failed or cancelled task again; what was paid for is kept",
+        Auth.ACCOUNT,
+        {
+            202: Answer(
+                "Waiting again",
+                models.EnhancementTaskResponse,
+                headers=("Location",),
+                examples={"pending": examples.TASK_PENDING},
+            )
+        },
+        problems=(
+            "not_found",
+            "conflict",
+            "subscription_required",
+            "too_many_requests",
+            "queue_full",
+            "storage_unavailable",
+        ),
+    ),
+    Route(
+        "GET",
+        models.CALLS,
+        enhancements.calls,
+        "Enhancement",
+        "Every call of a provider that was made for a task",
+        Auth.ACCOUNT,
+        {200: Answer("The ledger", models.CallsResponse, examples={"calls": examples.CALLS})},
+        problems=("not_found", "storage_unavailable"),
+    ),
+    Route(
+        "DELETE",
+        models.TASK,
+        enhancements.delete,
+        "Enhancement",
+        "Remove a task, its events and its files",
+        Auth.ACCOUNT,
+        {204: Answer("Removed")},
+        problems=("not_found", "conflict", "storage_unavailable"),
     ),
     Route(
         "GET",

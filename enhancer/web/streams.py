@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import re
 import socket
 from collections.abc import Sequence
@@ -141,6 +142,8 @@ async def _follow(request: web.Request, stream: Stream, task: Task, after: int) 
                 raise
             except Exception:  # no other answer can be given in this one: end it, and the client comes back
                 log.exception("stream.failed", extra={"task": task.id})
+            if request.app[STOPPING].is_set():  # not all of them at once
+                await stream.write(f"retry: {random.randint(RETRY // 2, 2 * RETRY)}\n\n".encode())  # noqa: S311
 
 
 def _full(request: web.Request) -> bool:

@@ -33,6 +33,7 @@ CREATE TABLE tasks (
     input               jsonb NOT NULL,
     output              jsonb NOT NULL DEFAULT '{}',
     idempotency_key     text,
+    order_hash          bytea,                      -- of the order that came with the key
     status              text NOT NULL DEFAULT 'pending'
                         CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
     progress            smallint NOT NULL DEFAULT 0,
@@ -62,6 +63,8 @@ CREATE INDEX tasks_ready ON tasks (user_id, run_at, id) WHERE status = 'pending'
 -- lease_until is not indexed: so heartbeats stay heap-only updates
 CREATE INDEX tasks_running ON tasks (user_id) WHERE status = 'processing';
 CREATE INDEX tasks_of_user ON tasks (user_id, id);
+CREATE INDEX tasks_of_key ON tasks (user_id, (input ->> 'key'));  -- whose is a stored file?
+CREATE INDEX tasks_ended ON tasks (completed_at) WHERE completed_at IS NOT NULL;
 CREATE UNIQUE INDEX tasks_idempotency ON tasks (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 -- One row a paid step: the gate before its calls, and the checkpoint of its result.
@@ -80,6 +83,21 @@ CREATE TABLE task_steps (
     finished_at timestamptz,
     PRIMARY KEY (task_id, step),
     CHECK ((state = 'done') = (result IS NOT NULL))
+);
+
+-- The ledger: every call of a provider. A lease calls a step once at most.
+CREATE TABLE task_calls (
+    task_id     bigint NOT NULL REFERENCES tasks ON DELETE CASCADE,
+    step        text NOT NULL,
+    fence       bigint NOT NULL,
+    model       text NOT NULL,
+    billed      boolean NOT NULL,
+    outcome     text NOT NULL DEFAULT 'started'
+                CHECK (outcome IN ('started', 'done', 'refused', 'ambiguous')),
+    usage       jsonb,
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    PRIMARY KEY (task_id, step, fence)
 );
 
 -- What the streams replay. json, not jsonb: a replayed event is the same text as the live one.

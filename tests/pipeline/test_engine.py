@@ -117,7 +117,7 @@ async def test_a_rate_limit_that_does_not_end_fails_the_task_after_some_hours(
 ) -> None:
     openai.fail("edits", faults.rate_limited("0"))
     task = await order(front)
-    await pool.execute("UPDATE tasks SET created_at = now() - interval '7 hours'")
+    await pool.execute("UPDATE tasks SET started_at = now() - interval '7 hours'")
     await start(paid)
     task = await ended(pool, task)
     assert (task.status, task.error_code) == (Status.FAILED, "provider_rate_limited")

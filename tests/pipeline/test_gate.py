@@ -74,7 +74,7 @@ async def test_a_call_that_may_still_be_running_elsewhere_is_waited_for(
     task = await put_back(pool, task)
     assert openai.calls == []
     assert task.message == (
-        "⏳ Waiting 300 s: The connection broke during a paid call; whether it was billed is unknown."
+        "⏳ Waiting 300 s: An earlier call may still be running; it is waited for, so that nothing is paid for twice."
     )
     until = await pool.fetchval("SELECT run_at FROM tasks WHERE id = $1", task.id)
     assert 295 < (until - datetime.now(UTC)).total_seconds() < 305

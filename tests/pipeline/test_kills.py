@@ -100,7 +100,7 @@ async def test_an_image_that_is_stored_when_its_process_dies_is_not_paid_for_aga
     paid: Settings, front: Place, openai: FakeOpenAI, start: Start, pool: Pool
 ) -> None:
     held = openai.hold("edits")
-    async with killed_while_it_records(paid, pool, front, held, "task_steps", "UPDATE task_steps") as task:
+    async with killed_while_it_records(paid, pool, front, held, "task_steps", "WITH called AS") as task:
         assert (await step_of(pool, task, "redraw")).state is State.STARTED
         with listening() as log:
             await start(paid)

@@ -45,7 +45,8 @@ async def user(pool: Pool) -> int:
 
 async def place(orders: Orders, user: int, photo: bytes | None = None) -> Task:
     data = pictures.landscape() if photo is None else photo
-    return await orders.enhancement(user, io.BytesIO(data), user_description="A lamp", duration=4, language="en")
+    accepted = await orders.enhancement(user, io.BytesIO(data), user_description="A lamp", duration=4, language="en")
+    return accepted.task
 
 
 async def add(pool: Pool, user: int, count: int) -> None:

@@ -190,7 +190,7 @@ async def test_a_result_whose_commit_is_not_answered_is_kept_once(
         await held.arrived()
         async with locked(pool, task, "task_steps"):
             held.release()
-            await blocked(pool, "UPDATE task_steps")
+            await blocked(pool, "WITH called AS")
             cable.mute()
         await eventually(lambda: is_done(pool, task, "write"))
         cable.cut()
@@ -317,11 +317,11 @@ async def test_a_result_that_is_being_recorded_when_the_grace_time_ends_is_kept(
             await held.arrived()
             async with locked(pool, task, "task_steps"):
                 held.release()
-                await blocked(pool, "UPDATE task_steps")
+                await blocked(pool, "WITH called AS")
                 stop = asyncio.create_task(stack.aclose())
                 await log.says("workers.grace_over")
                 await eventually(nobody_keeps)  # everybody is cancelled
-                await blocked(pool, "UPDATE task_steps")
+                await blocked(pool, "WITH called AS")
             await stop
     assert await is_done(pool, task, "write")
     async with working(paid):

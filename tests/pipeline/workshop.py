@@ -63,13 +63,14 @@ async def order(
     place: Place, photo: bytes | None = None, *, user: int | None = None, description: str = "", language: str = "en"
 ) -> Task:
     """A task that was accepted, of the service's own user or of another."""
-    return await place.service.orders.enhancement(
+    accepted = await place.service.orders.enhancement(
         place.user.id if user is None else user,
         io.BytesIO(photo or pictures.landscape()),
         user_description=description,
         duration=8,
         language=language,
     )
+    return accepted.task
 
 
 def model_path(task: Task) -> str:

@@ -187,7 +187,7 @@ async def test_a_client_that_is_gone_is_no_error(caplog: pytest.LogCaptureFixtur
     ("method", "path", "status", "code", "allow"),
     [
         ("GET", "/nothing/here", 404, "not_found", None),
-        ("GET", "/api/v1/ai/enhance-and-script/1", 404, "not_found", None),
+        ("GET", "/api/v1/ai/enhance-and-script/1/nothing", 404, "not_found", None),
         ("GET", LOGIN, 405, "method_not_allowed", "POST"),
         ("DELETE", "/healthz", 405, "method_not_allowed", "GET,HEAD"),
         ("PATCH", "/api/v1/ai/enhance-and-script", 405, "method_not_allowed", "POST"),

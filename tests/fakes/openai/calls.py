@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from aiohttp import web
+
+GONE = 0.05  # seconds after which a caller that has gone is noticed
 
 Kind = Literal["edits", "chat", "models", "unknown"]
 
@@ -65,5 +70,13 @@ class Hold:
         """Let them all go, and those that come later."""
         self._released.set()
 
-    async def wait(self) -> None:
-        await self._released.wait()
+    async def wait(self, request: web.Request) -> None:
+        """Until it is let go; who has hung up waits no longer."""
+        await waited(self._released, request)
+
+
+async def waited(event: asyncio.Event, request: web.Request) -> None:
+    """Return when the event is set or the caller has gone, so that the record tells how long its call lasted."""
+    while not event.is_set() and request.transport is not None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), GONE)

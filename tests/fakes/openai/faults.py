@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.fakes.openai import answers
+from tests.fakes.openai.calls import waited
 from tests.fakes.openai.checks import Order
 
 
@@ -180,10 +181,10 @@ def truncated() -> Fault:
 
 
 def hang() -> Fault:
-    """No answer until the stand-in stops."""
+    """No answer until the caller gives up or the stand-in stops."""
 
     async def act(scene: Scene) -> None:
-        await scene.closing.wait()
+        await waited(scene.closing, scene.request)
         _close(scene)
 
     return Fault("hang", act)

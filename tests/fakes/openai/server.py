@@ -18,6 +18,7 @@ from aiohttp import web
 from tests.fakes.openai import answers, checks
 from tests.fakes.openai.calls import Arrivals, Call, Hold, Kind
 from tests.fakes.openai.checks import Order, Refused
+from tests.fakes.openai.control import Control
 from tests.fakes.openai.faults import Fault, Scene
 
 KEY = "sk-stand-in-0123456789abcdef"
@@ -68,7 +69,7 @@ class FakeOpenAI:
 
     `key`: None takes any. `delay`: seconds that a model thinks. `fast`: draw one image for each size and format, and
     send it again after that. `usage`: False leaves token counts out, as some servers do. `models`: further names.
-    `port`: 0 is any free one. `on_call` is told of each call when it is over.
+    `port`: 0 is any free one. `on_call` is told of each call when it is over. `control`: obey the calls of control.py.
 
     `script` replaces what the language model writes. `calls` has every call that is over, in order.
     """
@@ -83,6 +84,7 @@ class FakeOpenAI:
         usage: bool = True,
         models: Mapping[str, str | None] | None = None,
         on_call: Callable[[Call], None] | None = None,
+        control: bool = False,
     ) -> None:
         self.key = key or KEY
         self.delay = delay
@@ -94,6 +96,7 @@ class FakeOpenAI:
         self._any_key = key is None
         self._port = port
         self._on_call = on_call
+        self._control = Control(self) if control else None
         self._holds: dict[Kind, Hold] = {}
         self._all_holds: list[Hold] = []
         self._faults: defaultdict[Kind, deque[Fault]] = defaultdict(deque)
@@ -114,6 +117,8 @@ class FakeOpenAI:
         app.router.add_post("/v1/images/edits", self._edits)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models/{model:.+}", self._model)
+        if self._control:
+            self._control.add_to(app)
         app.router.add_route("*", "/{path:.*}", self._unknown)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
         await self._runner.setup()
@@ -184,7 +189,7 @@ class FakeOpenAI:
         call.order = await check(request)
         self._check_model(call.order.model)
         await self._arrivals[call.kind].add()
-        await self._wait(call.kind)
+        await self._wait(request, call.kind)
         if faults:
             return await self._failed(request, call, faults.popleft())
         call.outcome, call.billed = "answered", call.kind in {"edits", "chat"}
@@ -201,9 +206,9 @@ class FakeOpenAI:
         call.sent = False
         return web.Response()  # goes nowhere: the connection is closed
 
-    async def _wait(self, kind: Kind) -> None:
+    async def _wait(self, request: web.Request, kind: Kind) -> None:
         if kind in self._holds:
-            await self._holds[kind].wait()
+            await self._holds[kind].wait(request)
         if self.delay:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), self.delay)
