@@ -1,0 +1,34 @@
+"""
+python -m tests.faults.replica: `python -m enhancer serve --port 0`, with shorter waits for what may be lost.
+
+Everything is the service's own. Only the spans that no setting has are cut, or a fault would take minutes: how long a
+statement and a silent Redis are waited for, how old a permit may be, and the margin after which a call cannot be
+running any more.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from enhancer import bus, cli
+from enhancer.pipeline import engine
+from enhancer.providers.openai import connection
+from enhancer.storage import database
+from enhancer.web import hub
+
+MARGIN = 5.0  # seconds
+COMMAND_TIMEOUT = 2.0  # seconds
+PERMIT_LIFE = 1.5  # seconds
+
+
+def main() -> int:
+    connection.MARGIN = MARGIN
+    database.COMMAND_TIMEOUT = COMMAND_TIMEOUT
+    engine.PERMIT_LIFE = PERMIT_LIFE
+    bus.QUIET = 2.0
+    hub.RECONCILE = 4.0
+    return cli.main(["serve", "--port", "0"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

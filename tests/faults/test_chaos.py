@@ -1,0 +1,18 @@
+"""Chaos, short enough for every run of the tests; `python -m tests.faults` is the long form."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.chaos import Chaos
+from tests.faults.checker import check
+from tests.faults.stage import Site, Stage
+
+
+@pytest.mark.parametrize("seed", [7])
+async def test_chaos(seed: int) -> None:
+    """Whatever is killed, frozen, restarted and cut off: every invariant holds."""
+    async with Site.open() as site, Stage.open(site, delay=0.1, shutdown_grace=2) as stage:
+        facts = await Chaos(stage, seed=seed, replicas=2, tasks=30, seconds=12).run()
+        assert not check(facts)
+        assert len(facts.accepted) >= 30
