@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from enhancer.domain.tasks import Event, Kind, Lease, Status, Task, encode
-from enhancer.errors import InternalError, NotFound, OutcomeUnknown, StorageUnavailable, TaskError
+from enhancer.errors import InternalError, OutcomeUnknown, StorageUnavailable, TaskError
 from enhancer.providers import Images, Scripts
 from enhancer.storage.files import Files
 
@@ -94,13 +94,10 @@ class Job:
         while True:
             try:
                 return await self.tools.files.write(path, data)
-            except StorageUnavailable as error:
-                failure = error
-            except NotFound:  # the folder or the bucket itself is gone
-                failure = StorageUnavailable()
-            if asyncio.get_running_loop().time() + pause > deadline:
-                raise failure
-            log.warning("storage.unavailable", extra={"task": self.task.id, "pause": pause})
+            except StorageUnavailable:
+                if asyncio.get_running_loop().time() + pause > deadline:
+                    raise
+                log.warning("storage.unavailable", extra={"task": self.task.id, "pause": pause})
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -25,7 +26,8 @@ def build(service: Service) -> web.Application:
     app = web.Application(middlewares=[_measured, _headed, errors.problems], client_max_size=JSON_LIMIT)
     app[SERVICE] = service
     app[STOPPING] = asyncio.Event()
-    app[DOCUMENT] = encode(openapi.document(ROUTES, service.settings.public_url))
+    document: Callable[[], str] = functools.cache(lambda: encode(openapi.document(ROUTES, service.settings.public_url)))
+    app[DOCUMENT] = document
     app.cleanup_ctx.append(_hub)
     app.on_shutdown.append(_end_streams)
     for route in ROUTES:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
 from enhancer.service import Service
 from enhancer.web.hub import Hub
 
-DOCUMENT = web.AppKey("document", str)
-"""The OpenAPI document, as JSON."""
+DOCUMENT: web.AppKey[Callable[[], str]] = web.AppKey("document")
+"""Makes the OpenAPI document, as JSON, when it is first asked for: that takes longer than the rest of the app."""
 SERVICE = web.AppKey("service", Service)
 HUB = web.AppKey("hub", Hub)
 STOPPING = web.AppKey("stopping", asyncio.Event)
