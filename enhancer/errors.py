@@ -10,8 +10,12 @@ Every error raised on purpose, each with a stable `code`.
     │       └── TooManyRequests  QueueFull  StorageUnavailable
     └── TaskError                   why a task failed; its `code` becomes the task's `error_code`
         ├── ProviderError           a call of a paid service that brought no result
-        │   ├── ProviderRefused  ProviderRejectedImage  ProviderBadAnswer
-        │   └── ProviderUnavailable  ProviderRateLimited  OutcomeUnknown
+        │   ├── ProviderRejectedImage  ProviderBadAnswer
+        │   ├── ProviderRefused
+        │   │   └── OrderFailed
+        │   ├── ProviderRateLimited  OutcomeUnknown
+        │   └── ProviderUnavailable
+        │       └── OrderLost
         ├── TimeLimitExceeded
         └── InternalError
 
@@ -211,3 +215,11 @@ class OutcomeUnknown(ProviderError):
     code = "outcome_unknown"
     retry = True
     billing = "ambiguous"
+
+
+class OrderFailed(ProviderRefused):
+    """The provider accepted the order and could not carry it out."""
+
+
+class OrderLost(ProviderUnavailable):
+    """The provider does not know the order any more."""

@@ -6,6 +6,7 @@ Our words go in, our words come out. Whatever a provider's client raises becomes
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,4 +79,67 @@ class Scripts(Protocol):
 
     async def write(self, brief: ScriptBrief) -> Script:
         """Write a script and a product analysis. Raises errors.ProviderError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VideoBrief:
+    """
+    The order for a video of `duration` seconds.
+
+    `frame` is the reference: a JPEG of exactly `size`. `prompt` says what is to be seen, with the scenes of a script
+    (domain/scripts.py) where it has them; `language` is a BCP 47 tag.
+    """
+
+    frame: bytes
+    prompt: str
+    size: Size
+    duration: int
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """
+    How far an ordered video is.
+
+    `percent`: 0 to 100, None when the provider does not say. `retry_after`: seconds after which it wants to be asked
+    again, None when it does not say.
+    """
+
+    done: bool
+    percent: float | None = None
+    retry_after: float | None = None
+
+
+class Videos(Protocol):
+    """
+    Renders a video: ordered first, asked for until it is done, then fetched. The attributes are those of Images.
+
+    An order is known by the id that `order` returns, which outlives the process when the provider does.
+    """
+
+    model: str
+    billed: bool
+    longest_call: float
+
+    async def order(self, brief: VideoBrief) -> str:
+        """Order a video; its id. Raises errors.ProviderError."""
+        ...
+
+    async def look(self, order: str) -> Rendering:
+        """
+        How far it is.
+
+        Raises errors.OrderFailed when it will never be done, errors.OrderLost when the provider does not know it (any
+        more), any other errors.ProviderError when the question could not be answered now.
+        """
+        ...
+
+    def fetch(self, order: str) -> AsyncIterator[bytes]:
+        """The finished file, an MP4, piece by piece. Raises as `look` does."""
+        ...
+
+    async def withdraw(self, order: str) -> None:
+        """Tell the provider that nobody wants it any more; that it could not be told is logged, not raised."""
         ...
