@@ -6,7 +6,7 @@ COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY enhancer enhancer
 COPY sql sql
 RUN python -m venv /opt/enhancer && \
-    /opt/enhancer/bin/pip install --no-cache-dir ".[embedded]"
+    /opt/enhancer/bin/pip install --no-cache-dir ".[embedded,video]"
 
 FROM python:3.13-slim
 # the openai client trusts the operating system's certificates; a pinned version would leave the archive soon
