@@ -76,7 +76,7 @@ def poster(path: Path) -> bytes:
     with _opened(path) as (container, stream):
         length = _declared_seconds(container, stream)
         best = max(_frames_at(container, stream, [part * length for part in POSTER_TIMES]), key=_liveliness)
-        return imaging.encode_jpeg(best.to_image(), quality=88)
+        return imaging.encode_jpeg(best.to_image(), quality=88)  # type: ignore[no-untyped-call]
 
 
 def thumbnail(picture: bytes, *, side: int = THUMBNAIL_SIDE) -> bytes:
@@ -128,7 +128,7 @@ def _measured(container: InputContainer, stream: VideoStream, limit: float) -> t
 
 
 def _declared_seconds(container: InputContainer, stream: VideoStream) -> float:
-    if stream.duration is not None and stream.time_base is not None:
+    if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     return (container.duration or 0) / 1e6
 
