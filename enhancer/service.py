@@ -19,10 +19,11 @@ from enhancer.domain.tasks import Kind
 from enhancer.errors import SetupError, StorageUnavailable
 from enhancer.housekeeping import Housekeeping
 from enhancer.pipeline import enhancement
-from enhancer.pipeline.engine import Engine, Policy
+from enhancer.pipeline.engine import Engine
 from enhancer.pipeline.lifecycle import CANCEL, Lifecycle
 from enhancer.pipeline.orders import WAKE, Limits, Orders
 from enhancer.pipeline.plans import Tools
+from enhancer.pipeline.policy import Policy
 from enhancer.providers import Images, Scripts
 from enhancer.providers.studio import StudioImages, StudioScripts
 from enhancer.settings import Settings

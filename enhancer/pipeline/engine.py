@@ -1,18 +1,15 @@
 """
 The one engine: runs a task's plan under a lease, and settles how that ended.
 
-Everything that watchers learn is committed before it is published. Paid calls pass one gate, `_paid`.
+Everything that watchers learn is committed before it is published. Calls of providers pass the gate (pipeline/gate.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from enhancer import crash, metrics
 from enhancer.bus import Bus
@@ -20,56 +17,33 @@ from enhancer.domain.tasks import Event, Kind, Lease, Status, Task
 from enhancer.errors import (
     InternalError,
     OutcomeUnknown,
-    ProviderError,
     ProviderRateLimited,
     StorageUnavailable,
     TaskError,
     TimeLimitExceeded,
 )
 from enhancer.pipeline import messages
+from enhancer.pipeline.gate import Gate
 from enhancer.pipeline.plans import (
     CallInProgress,
     CancelRequested,
     Job,
     LeaseLost,
-    OutcomeHeld,
     Plan,
-    Provider,
     Result,
-    ResultLost,
-    Step,
     Stopping,
     Tools,
+    about,
     event,
     published,
 )
-from enhancer.storage import steps, tasks
+from enhancer.pipeline.policy import LAST_WORDS, Policy, to_the_end
+from enhancer.storage import tasks
 from enhancer.storage.database import UNREACHABLE, Pool, patiently
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 LONGEST_WAIT = 6 * 3600.0  # seconds a task may be held back by rate limits before it fails
-LONGEST_PAUSE = 300.0  # seconds between two attempts at most, unless the provider asks for more
-PATIENCE = 300.0  # seconds that a finished piece of work waits for PostgreSQL or the store to come back
-LAST_WORDS = 3.0  # seconds that a task which is cancelled may take to record what must not be lost
-FRESH = 5.0  # seconds for which a permit stays good whose answer was lost; a call's longest life has that to spare
-PERMIT_LIFE = 10.0  # seconds after which others may soon take a call for dead that a frozen process has yet to make
-SHORTEST_WAIT = 1.0  # seconds for a gate that opens any moment: its clock is PostgreSQL's, not ours
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """
-    How failures are met.
-
-    `time_limits` and `retry_delay` in seconds; `repeats`: how often a paid call of unknown outcome is made again.
-    """
-
-    time_limits: Mapping[Kind, float]
-    retry_delay: float
-    repeats: int
 
 
 class Engine:
@@ -81,7 +55,7 @@ class Engine:
         self._tools = tools
         self._plans = plans
         self._policy = policy
-        self._held_back_until: dict[str, float] = {}  # by step, in the loop's time
+        self._gate = Gate(pool, policy)
 
     async def run(self, lease: Lease) -> None:
         """
@@ -93,11 +67,11 @@ class Engine:
         try:
             await self._work_in_time(job)
         except LeaseLost:
-            log.warning("task.lease_lost", extra=_about(job.task))
+            log.warning("task.lease_lost", extra=about(job.task))
         except CancelRequested:
             await self._cancelled(job)
         except Stopping:
-            await _to_the_end(self._release(job))
+            await to_the_end(self._release(job))
         except asyncio.CancelledError:
             await self._release(job)
             raise
@@ -110,7 +84,7 @@ class Engine:
         except StorageUnavailable as error:
             await self._failed(job, InternalError(str(error)))
         except Exception:  # a task must not kill its worker
-            log.exception("task.error", extra=_about(job.task))
+            log.exception("task.error", extra=about(job.task))
             await self._failed(job, InternalError())
 
     async def abandon(self, task: Task) -> None:
@@ -143,144 +117,11 @@ class Engine:
             job.check()
             if job.progress < step.begins:
                 await self._advance(job, step.begins)
-            result = await (self._paid(job, step, step.provider(self._tools)) if step.provider else step.run(job))
+            result = await (self._gate.call(job, step, step.provider(self._tools)) if step.provider else step.run(job))
             if step is plan.steps[-1]:
                 await self._complete(job, result)
             else:
                 await self._advance(job, step.reaches, result)
-
-    # -- the gate
-
-    async def _paid(self, job: Job, step: Step, provider: Provider) -> Result:
-        """Run a step that calls a provider: at most once, as far as anybody can know."""
-        if job.task.fence > 1 and (kept := await self._patiently(job, lambda: self._earlier(job, step))):
-            return kept
-        self._check_rate(step)
-        if step.prepare:
-            await step.prepare(job)
-        job.check()
-        crash.point("before-gate")
-        if kept := await self._passed(job, step, provider):
-            return kept
-        result = await self._called(job, step, provider)
-        crash.point("after-store")
-        kept = await _to_the_end(self._keep(job, step, result))
-        crash.point("after-done")
-        return kept
-
-    async def _passed(self, job: Job, step: Step, provider: Provider) -> Result | None:
-        """
-        Ask the gate. None: the call may be made now; else the result that somebody brought home meanwhile.
-
-        A permit that is old when it could be used is given back. Raises CallInProgress, OutcomeHeld, CancelRequested
-        or LeaseLost.
-        """
-        first_asked = asked = _now()
-
-        async def ask() -> bool:
-            nonlocal asked
-            asked = _now()
-            return await steps.permit(
-                self._pool,
-                job.task,
-                step.name,
-                model=provider.model,
-                longest_call=provider.longest_call,
-                repeats=self._policy.repeats,
-                billed=provider.billed,
-            )
-
-        if not await self._patiently(job, ask):
-            kept = await self._refused_by_gate(job, step, provider, first_asked)
-            if kept:
-                return kept
-        crash.point("after-gate")
-        if _now() - asked > PERMIT_LIFE:
-            await self._settle(job, step, steps.State.REFUSED, seconds=PATIENCE)
-            raise CallInProgress(SHORTEST_WAIT)
-        return None
-
-    async def _called(self, job: Job, step: Step, provider: Provider) -> Result:
-        """The call itself; how it ended without a result is recorded before that is raised."""
-        try:
-            with metrics.call(step.name, provider.model):
-                return await step.run(job)
-        except ProviderError as error:
-            if isinstance(error, ProviderRateLimited):
-                self._hold_back(step, error)
-            await _to_the_end(self._settle(job, step, steps.State(error.billing), seconds=PATIENCE))
-            raise
-        except BaseException as error:
-            await self._settle(job, step, steps.State.AMBIGUOUS, seconds=LAST_WORDS)
-            if isinstance(error, StorageUnavailable) and provider.billed:
-                raise ResultLost from error
-            raise
-
-    def _check_rate(self, step: Step) -> None:
-        """A provider that limits the rate limits it for all tasks of this process. Raises ProviderRateLimited."""
-        remaining = self._held_back_until.get(step.name, 0.0) - asyncio.get_running_loop().time()
-        if remaining > 0:
-            raise ProviderRateLimited(retry_after=remaining)
-
-    def _hold_back(self, step: Step, error: ProviderRateLimited) -> None:
-        until = asyncio.get_running_loop().time() + self._pause(1, error.retry_after)
-        self._held_back_until[step.name] = max(until, self._held_back_until.get(step.name, 0.0))
-
-    async def _earlier(self, job: Job, step: Step) -> Result | None:
-        """What an earlier holder of the task brought home: a result it recorded, or one it could only store."""
-        row = await steps.get(self._pool, job.task.id, step.name)
-        if row is None:
-            return None
-        if row.result is not None:
-            return Result(row.result)
-        if step.recover and (recovered := await step.recover(job)):
-            log.info("call.recovered", extra={**_about(job.task), "step": step.name})
-            return await self._keep(job, step, recovered)
-        return None
-
-    async def _refused_by_gate(self, job: Job, step: Step, provider: Provider, asked: float) -> Result | None:
-        """
-        Find out why, and what follows: a result after all, a wait, or the end.
-
-        None: it was not. The permit was committed, its answer lost, and nothing has been sent yet. `asked`: when the
-        gate was first asked.
-        """
-        row = await steps.get(self._pool, job.task.id, step.name)
-        current = await tasks.get(self._pool, job.task.id)
-        if current is None or current.fence != job.task.fence or current.status is not Status.PROCESSING:
-            raise LeaseLost
-        if current.cancel_requested_at:
-            raise CancelRequested
-        if row is None or row.state is steps.State.REFUSED:  # so it is the lease that has run out
-            raise LeaseLost
-        if row.result is not None:
-            return Result(row.result)
-        begun_by_us = row.state is steps.State.STARTED and row.started_at > job.task.updated_at  # which is our claim
-        if begun_by_us and _now() - asked < FRESH:
-            return None
-        remaining = provider.longest_call - (datetime.now(UTC) - row.started_at).total_seconds()
-        repeatable = not provider.billed or row.ambiguous < self._policy.repeats
-        if repeatable or (row.state is steps.State.STARTED and remaining > 0):
-            raise CallInProgress(max(remaining, SHORTEST_WAIT))
-        raise OutcomeHeld
-
-    async def _keep(self, job: Job, step: Step, result: Result) -> Result:
-        """Record a result that was paid for, however long PostgreSQL is away. Raises LeaseLost."""
-        found = await patiently(
-            lambda: steps.finish(self._pool, job.task, step.name, result=result.found, usage=result.usage),
-            seconds=PATIENCE,
-        )
-        if found is None:  # the lease was lost, and the task deleted since
-            raise LeaseLost
-        return Result(found, result.usage)
-
-    async def _settle(self, job: Job, step: Step, state: steps.State, *, seconds: float) -> None:
-        """Record how a call ended without a result. One that stays `started` is met with the same care as ambiguous."""
-        try:
-            async with asyncio.timeout(seconds):
-                await patiently(lambda: steps.settle(self._pool, job.task, step.name, state), seconds=seconds)
-        except UNREACHABLE:
-            log.warning("call.not_settled", extra={**_about(job.task), "step": step.name})
 
     # -- what is recorded, then told
 
@@ -296,7 +137,7 @@ class Engine:
             lambda: tasks.advance(self._pool, job.task, told, progress=progress, message=message, output=found),
         )
         job.progress = progress
-        log.info("task.progress", extra={**_about(job.task), "progress": progress, "text": message})
+        log.info("task.progress", extra={**about(job.task), "progress": progress, "text": message})
 
     async def _complete(self, job: Job, result: Result) -> None:
         crash.point("before-finish")
@@ -350,21 +191,18 @@ class Engine:
                 ),
             )
         except LeaseLost:
-            log.warning("task.lease_lost", extra=_about(job.task))
+            log.warning("task.lease_lost", extra=about(job.task))
             return
         metrics.finished(job.task, status)
-        about = {**_about(job.task), "progress": reached, "text": message, "status": status.value}
-        log.info("task.finished", extra=about | ({"error_code": error[0]} if error else {}))
+        ended = {**about(job.task), "progress": reached, "text": message, "status": status.value}
+        log.info("task.finished", extra=ended | ({"error_code": error[0]} if error else {}))
 
     async def _record(self, job: Job, told: Event, statement: Callable[[], Awaitable[bool]]) -> None:
         """Commit, then publish. Raises LeaseLost."""
-        if not await self._patiently(job, statement):
+        if not await self._policy.patiently(job, statement):
             raise LeaseLost
         job.last_seq = told.seq
         await self._bus.publish(job.task.channel, published(told))
-
-    async def _patiently(self, job: Job, statement: Callable[[], Awaitable[T]]) -> T:
-        return await patiently(statement, seconds=self._policy.time_limits[job.task.kind])
 
     # -- failures that may pass
 
@@ -376,20 +214,20 @@ class Engine:
         if held or not error.retry or task.attempts >= task.max_attempts:
             await self._fail(job, error)
             return
-        pause = self._pause(task.attempts, getattr(error, "retry_after", None))
+        pause = self._policy.pause(task.attempts, getattr(error, "retry_after", None))
         words = {"retry": task.attempts, "retries": task.max_attempts - 1}
         await self._put_back(job, "retrying", error, pause, refund=False, **words)
 
     async def _catch_up(self, job: Job) -> None:
         """A statement that was cut off may have been committed all the same: what follows comes after its event."""
-        row = await self._patiently(job, lambda: tasks.get(self._pool, job.task.id))
+        row = await self._policy.patiently(job, lambda: tasks.get(self._pool, job.task.id))
         if row and row.fence == job.task.fence:
             job.progress, job.last_seq = row.progress, row.last_seq
 
     async def _limited(self, job: Job, error: ProviderRateLimited) -> None:
         """A rate limit is nobody's failure: the attempt does not count, for some hours."""
         age = (datetime.now(UTC) - (job.task.started_at or job.task.created_at)).total_seconds()
-        pause = self._pause(1, error.retry_after)
+        pause = self._policy.pause(1, error.retry_after)
         if age + pause > LONGEST_WAIT:
             await self._fail(job, error)
         else:
@@ -414,9 +252,9 @@ class Engine:
                 ),
             )
         except LeaseLost:
-            log.warning("task.lease_lost", extra=_about(job.task))
+            log.warning("task.lease_lost", extra=about(job.task))
             return
-        log.warning("task.put_back", extra={**_about(job.task), "progress": job.progress, "text": message})
+        log.warning("task.put_back", extra={**about(job.task), "progress": job.progress, "text": message})
 
     async def _release(self, job: Job) -> None:
         """At a stop: any process may go on with the task at once, and the attempt does not count."""
@@ -426,14 +264,9 @@ class Engine:
                     lambda: tasks.put_back(self._pool, job.task, seconds=0, refund=True), seconds=LAST_WORDS
                 )
         except UNREACHABLE:  # the lease will run out
-            log.warning("task.not_released", extra=_about(job.task))
+            log.warning("task.not_released", extra=about(job.task))
         else:
-            log.info("task.released", extra=_about(job.task))
-
-    def _pause(self, attempt: int, asked: float | None) -> float:
-        """Seconds: doubled each time, a quarter more or less by chance, never less than the provider asked for."""
-        pause = min(self._policy.retry_delay * 2.0 ** (attempt - 1), LONGEST_PAUSE)
-        return max(pause * random.uniform(0.75, 1.25), asked or 0.0)  # noqa: S311
+            log.info("task.released", extra=about(job.task))
 
     # -- words
 
@@ -445,24 +278,3 @@ class Engine:
     ) -> Event:
         """The next event of the task."""
         return event(job.plan, job.last_seq + 1, progress, message, status, more)
-
-
-async def _to_the_end(work: Coroutine[object, object, T]) -> T:
-    """What `work` returns; cancelled meanwhile, it has LAST_WORDS seconds more before the cancellation is raised."""
-    running = asyncio.create_task(work)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running], timeout=LAST_WORDS)
-        raise
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _about(task: Task) -> dict[str, object]:
-    return {"task": task.id, "kind": task.kind.value}

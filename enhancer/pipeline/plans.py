@@ -170,6 +170,11 @@ def published(told: Event) -> str:
     return f'{told.data[:-1]}, "seq": {told.seq}}}'
 
 
+def about(task: Task) -> dict[str, object]:
+    """What log lines say of a task."""
+    return {"task": task.id, "kind": task.kind.value}
+
+
 class Stopping(Exception):
     """The process is about to stop: let the task go."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 from enhancer import bus, cli
-from enhancer.pipeline import engine
+from enhancer.pipeline import gate
 from enhancer.providers.openai import connection
 from enhancer.storage import database
 from enhancer.web import hub
@@ -24,7 +24,7 @@ PERMIT_LIFE = 1.5  # seconds
 def main() -> int:
     connection.MARGIN = MARGIN
     database.COMMAND_TIMEOUT = COMMAND_TIMEOUT
-    engine.PERMIT_LIFE = PERMIT_LIFE
+    gate.PERMIT_LIFE = PERMIT_LIFE
     bus.QUIET = 2.0
     hub.RECONCILE = 4.0
     return cli.main(["serve", "--port", "0"])

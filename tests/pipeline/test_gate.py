@@ -8,7 +8,8 @@ import pytest
 
 from enhancer.domain.enhancements import EnhancementInput, EnhancementOutput
 from enhancer.domain.tasks import Kind, Lease, Status, Task
-from enhancer.pipeline.engine import Engine, Policy
+from enhancer.pipeline.engine import Engine
+from enhancer.pipeline.policy import Policy
 from enhancer.service import PLANS
 from enhancer.storage import steps
 from enhancer.storage.database import Pool
