@@ -112,7 +112,7 @@ def _measured(container: InputContainer, stream: VideoStream, limit: float) -> t
     """How many frames there are and how many seconds they last; frames that begin after `limit` are not decoded."""
     frames, first, last, pause = 0, 0.0, 0.0, 0.0
     for frame in container.decode(stream):
-        if frame.is_corrupt or frame.time is None:
+        if frame.is_corrupt or frame.pts is None:
             raise ProviderBadAnswer("The video cannot be decoded to its end.")
         if not frames:
             first = last = frame.time
@@ -128,7 +128,7 @@ def _measured(container: InputContainer, stream: VideoStream, limit: float) -> t
 
 
 def _declared_seconds(container: InputContainer, stream: VideoStream) -> float:
-    if stream.duration is not None:
+    if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return (container.duration or 0) / 1e6
 
@@ -141,7 +141,7 @@ def _frames_at(container: InputContainer, stream: VideoStream, times: list[float
     for frame in container.decode(stream):
         if due is None:
             return
-        if frame.time is not None and frame.time >= due:
+        if frame.pts is not None and frame.time >= due:
             yield frame
             due = next(waiting, None)
     if frame is None:
