@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     script_model: str = Field("gpt-6-luna", description="Language model; it must see images")
     image_quality: Literal["low", "medium", "high", "auto"] = Field("high", description="Asked of the image model")
     image_format: Literal["jpeg", "png", "webp"] = Field("jpeg", description="Asked of the image model")
+    video_base_url: str | None = Field(
+        None, description="A server of OpenAI's /videos shape; not set: videos are rendered here"
+    )
+    video_api_key: SecretStr | None = Field(None, description="Of the video server; not set: it asks for none")
+    video_model: str | None = Field(None, description="Video model; not set: the one that the video server runs")
     call_timeout: float = Field(300, ge=1, description="A call of a model may take this long, seconds")
 
     # the work

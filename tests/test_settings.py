@@ -10,7 +10,7 @@ from enhancer import settings
 from enhancer.errors import SetupError
 from enhancer.settings import Settings
 
-SECRETS = ("database_url", "redis_url", "secret_key", "openai_api_key")
+SECRETS = ("database_url", "redis_url", "secret_key", "openai_api_key", "video_api_key")
 SECRET = "swordfish-swordfish-swordfish-swordfish"
 
 

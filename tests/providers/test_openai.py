@@ -34,8 +34,9 @@ from enhancer.errors import (
 )
 from enhancer.providers import ImageBrief, Images, ScriptBrief, Scripts
 from enhancer.providers.openai import Listing, OpenAIImages, OpenAIScripts, connect, listings
-from enhancer.providers.openai.failures import MAX_RETRY_AFTER, NEVER_SENT, meaning
+from enhancer.providers.openai.failures import NEVER_SENT, meaning
 from enhancer.providers.openai.scripts import refit
+from enhancer.providers.refusals import MAX_RETRY_AFTER
 from enhancer.settings import Settings
 from tests.fakes.openai import CHAT_TOKENS, IMAGE_TOKENS, KEY, FakeOpenAI, faults
 from tests.fakes.openai.faults import Fault

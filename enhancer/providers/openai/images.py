@@ -14,8 +14,8 @@ from pydantic import Field
 from enhancer import imaging
 from enhancer.errors import InvalidImage, ProviderBadAnswer, UnsupportedImage
 from enhancer.providers import ImageBrief, Redrawn, models, prompts
-from enhancer.providers.openai.answers import Answer, AnyUsage, Usage, read
-from enhancer.providers.openai.connection import longest_call
+from enhancer.providers.answers import Answer, AnyUsage, Usage, read
+from enhancer.providers.connecting import longest_call
 from enhancer.providers.openai.failures import translated
 from enhancer.settings import Settings
 

@@ -10,7 +10,7 @@ from datetime import date
 import openai
 
 from enhancer.errors import OutcomeUnknown, ProviderBadAnswer, ProviderUnavailable
-from enhancer.providers.openai.answers import Answer, read
+from enhancer.providers.answers import Answer, read
 from enhancer.providers.openai.failures import translated
 
 LIMIT = 15.0  # seconds

@@ -19,8 +19,8 @@ from pydantic import BeforeValidator, Field
 from enhancer.domain.scripts import fits, scenes
 from enhancer.errors import ProviderBadAnswer, ProviderRejectedImage
 from enhancer.providers import Script, ScriptBrief, models, prompts
-from enhancer.providers.openai.answers import Answer, AnyUsage, Usage, read
-from enhancer.providers.openai.connection import longest_call
+from enhancer.providers.answers import Answer, AnyUsage, Usage, read
+from enhancer.providers.connecting import longest_call
 from enhancer.providers.openai.failures import translated
 from enhancer.settings import Settings
 
