@@ -12,7 +12,7 @@ import sys
 
 from enhancer import bus, cli
 from enhancer.pipeline import gate
-from enhancer.providers.openai import connection
+from enhancer.providers import connecting
 from enhancer.storage import database
 from enhancer.web import hub
 
@@ -22,7 +22,7 @@ PERMIT_LIFE = 1.5  # seconds
 
 
 def main() -> int:
-    connection.MARGIN = MARGIN
+    connecting.MARGIN = MARGIN
     database.COMMAND_TIMEOUT = COMMAND_TIMEOUT
     gate.PERMIT_LIFE = PERMIT_LIFE
     bus.QUIET = 2.0

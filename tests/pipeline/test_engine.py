@@ -10,7 +10,7 @@ import pytest
 from enhancer.domain.enhancements import EnhancementInput, EnhancementOutput
 from enhancer.domain.tasks import Status, Task
 from enhancer.pipeline import plans
-from enhancer.providers.openai import connection
+from enhancer.providers import connecting
 from enhancer.settings import Settings
 from enhancer.storage.database import Pool
 from enhancer.storage.files import Files
@@ -190,7 +190,7 @@ async def test_a_call_of_unknown_outcome_is_repeated_once_and_only_when_it_canno
 async def test_the_second_call_begins_after_the_longest_life_of_the_first(
     paid: Settings, openai: FakeOpenAI, start: Start, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "MARGIN", 0.2)
+    monkeypatch.setattr(connecting, "MARGIN", 0.2)
     openai.fail("chat", faults.dropped())
     task = await ended(pool, await order(await start(paid.model_copy(update={"call_timeout": 1.0}))))
     first, second = openai.calls_of("chat")
