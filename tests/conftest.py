@@ -1,8 +1,8 @@
 """
 The real parts that tests run on.
 
-One PostgreSQL and one Valkey for the whole run. Every test that asks for a database gets a copy of a template with
-the schema applied: as fast as truncating, and nothing of one test is seen by another.
+One PostgreSQL and one Valkey for each process of the run. Every test that asks for a database gets a copy of a
+template with the schema applied: as fast as truncating, and nothing of one test is seen by another.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,14 +21,15 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
+from argon2 import PasswordHasher
 
-from enhancer import accounts, embedded
+from enhancer import embedded
 from enhancer import service as services
 from enhancer.bus import Bus
 from enhancer.domain.accounts import User
 from enhancer.service import Service
 from enhancer.settings import Settings
-from enhancer.storage import database, migrations, subscriptions
+from enhancer.storage import database, migrations, subscriptions, users
 from enhancer.storage.database import Pool
 from enhancer.storage.files import Files
 from enhancer.web.app import build
@@ -35,6 +37,7 @@ from tests.fakes.openai import FakeOpenAI
 
 PHOTOS = Path(__file__).parent / "photos"
 SECRET = "a secret key for tests that is long enough"
+PASSWORD = "correct horse battery staple"
 
 _numbers = itertools.count(1)
 
@@ -151,9 +154,15 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 
 async def subscriber(pool: Pool, email: str, *, quota: int | None = None) -> User:
     """A new user with an active subscription."""
-    user = await accounts.add(pool, email, "correct horse battery staple")
+    user = await users.insert(pool, email, _password_hash())
     await subscriptions.activate(pool, user.id, plan="test", quota=quota, days=30)
     return user
+
+
+@cache
+def _password_hash() -> str:
+    """Of PASSWORD, as costly as any: made once."""
+    return PasswordHasher().hash(PASSWORD)
 
 
 def photo(name: str = "coffee.png") -> bytes:

@@ -30,7 +30,7 @@ from tests.fakes.openai import FakeOpenAI
 T = TypeVar("T")
 
 API = "/api/v1/ai"
-PATIENCE = 20.0  # seconds for anything to come
+PATIENCE = 60.0  # seconds for anything to come
 LOOK = 0.01  # seconds between two looks at a table
 
 _numbers = itertools.count(1)

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -196,9 +195,7 @@ def crash(*pids: int) -> None:
 
 async def test_a_first_start_serves_both_and_its_end_stops_both(place: Path) -> None:
     before = children()
-    began = time.perf_counter()
     async with servers(place / "data") as found:
-        assert time.perf_counter() - began < 6
         assert found.owner
         assert (await ask(found, "SELECT current_database() || ' ' || current_user")) == "enhancer enhancer"
         assert (await ask(found, "SHOW fsync")) == "on"
@@ -216,9 +213,7 @@ async def test_a_first_start_serves_both_and_its_end_stops_both(place: Path) -> 
 async def test_a_later_start_finds_the_data_the_password_and_the_port_again(data: Path) -> None:
     async with servers(data) as first:
         await change(first, "CREATE TABLE kept AS SELECT 'and found' AS word")
-    began = time.perf_counter()
     async with servers(data) as second:
-        assert time.perf_counter() - began < 3
         assert (await ask(second, "SELECT word FROM kept")) == "and found"
         assert second == first
 

@@ -34,7 +34,7 @@ async def test_a_task_is_accepted_by_one_worked_on_by_another_and_watched_at_bot
     front: Settings, back: Settings, start: Start, openai: FakeOpenAI
 ) -> None:
     held = openai.hold("edits")
-    accepting, working = await start(front), await start(back.model_copy(update={"poll_interval": 60.0}))
+    accepting, working = await start(front), await start(back.model_copy(update={"poll_interval": 600.0}))
     here = Customer(accepting)
     there = Customer(working, here.user)
     task_id = await here.accepted()
@@ -54,13 +54,13 @@ async def test_a_cancellation_reaches_the_replica_that_works_at_once(
 ) -> None:
     held = openai.hold("edits")
     accepting = await start(front)
-    heard = cancellations((await start(back)).service)
+    heard = cancellations((await start(back.model_copy(update={"lease": 600.0}))).service)
     me = Customer(accepting)
     task_id = await me.accepted()
     async with me.stream(task_id) as stream:
         await held.arrived()
         assert (await me.cancel(task_id)).body["status"] == "processing"
-        async with asyncio.timeout(5):  # the heartbeat is 20 s away
+        async with asyncio.timeout(60):  # the heartbeat is 200 s away
             assert await heard.get() == str(task_id)
         held.release()
         events = await stream.rest()

@@ -27,7 +27,7 @@ TOKEN = r"order-[0-9a-f]{12}"
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
     """A connection past all proxies, for looks that no fault disturbs."""
-    connection = await asyncpg.connect(url, timeout=5, command_timeout=5)
+    connection = await asyncpg.connect(url, timeout=30, command_timeout=30)
     try:
         await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
         yield connection

@@ -11,7 +11,7 @@ T = TypeVar("T")
 LOOK = 0.02  # seconds between two looks
 
 
-async def until(condition: Callable[[], T | None], what: str, *, seconds: float = 20.0) -> T:
+async def until(condition: Callable[[], T | None], what: str, *, seconds: float = 60.0) -> T:
     """The first true value of `condition`. Raises AssertionError that says `what` did not come in time."""
 
     async def look() -> T | None:
@@ -20,7 +20,7 @@ async def until(condition: Callable[[], T | None], what: str, *, seconds: float 
     return await until_found(look, what, seconds=seconds)
 
 
-async def until_found(look: Callable[[], Awaitable[T | None]], what: str, *, seconds: float = 20.0) -> T:
+async def until_found(look: Callable[[], Awaitable[T | None]], what: str, *, seconds: float = 60.0) -> T:
     """The same for a look that has to be awaited."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

@@ -73,7 +73,7 @@ class Program:
         if self.code is None:
             self._process.send_signal(number)
 
-    async def said(self, pattern: str, *, seconds: float = 20.0) -> re.Match[str]:
+    async def said(self, pattern: str, *, seconds: float = 60.0) -> re.Match[str]:
         """The first match in its log. Raises AssertionError when it ends before."""
 
         def look() -> re.Match[str] | None:
@@ -88,12 +88,12 @@ class Program:
         """What it has printed so far."""
         return self.log.read_text(errors="replace")
 
-    async def ended(self, *, seconds: float = 20.0) -> int:
+    async def ended(self, *, seconds: float = 60.0) -> int:
         """Its exit code, once it has ended."""
         await until(lambda: self.code is not None, f"the end of {self.log.name}", seconds=seconds)
         return self._process.wait()
 
-    async def end(self, number: signal.Signals, *, seconds: float = 10.0) -> int:
+    async def end(self, number: signal.Signals, *, seconds: float = 60.0) -> int:
         """Signal it and wait for its end."""
         self.send(number)
         return await self.ended(seconds=seconds)

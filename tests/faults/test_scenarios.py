@@ -220,7 +220,7 @@ async def test_12_redis_restarts_or_is_down(site: Site) -> None:
         try:
             await stage.provider.release("edits")
             await stage.task()
-            await asyncio.wait_for(asyncio.gather(*stage.watching), 20)
+            await asyncio.wait_for(asyncio.gather(*stage.watching), 60)
         finally:
             await site.valkey.start()
         await stage.provider.hold("edits")

@@ -42,7 +42,7 @@ class Process:
 
     async def ended(self) -> int:
         """Its exit code, which is not long to wait for."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self._process.wait()
 
 

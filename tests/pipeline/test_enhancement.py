@@ -158,7 +158,7 @@ async def test_what_is_published_is_what_is_stored_with_its_number(enhancer: Pla
     bus = enhancer.service.bus
     # the task's number is known before it begins: the database is new
     stop = bus.listen("enhancement:1", lambda text: heard.append(json.loads(text)))
-    assert await bus.confirmed("enhancement:1", seconds=5)
+    assert await bus.confirmed("enhancement:1", seconds=60)
     task = await ended(pool, await order(enhancer))
     assert task.id == 1
 

@@ -222,12 +222,12 @@ async def test_a_cancelled_task_is_told_of_on_its_channel_and_asking_again_says_
     task = await order(place)
     heard = asyncio.Queue[str]()
     bus.listen(task.channel, heard.put_nowait)
-    assert await bus.confirmed(task.channel, seconds=5)
+    assert await bus.confirmed(task.channel, seconds=60)
     first = await place.service.lifecycle.cancel(task)
     assert await place.service.lifecycle.cancel(task) == first
     assert await place.service.lifecycle.cancel(first) == first
     await bus.publish(task.channel, "over")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         [event] = await told(place.service.pool, task.id)
         assert '"status": "cancelled"' in (said := await heard.get())
         assert f'"timestamp": {event["timestamp"]}, "seq": 1}}' in said

@@ -18,7 +18,7 @@ T = TypeVar("T")
 LOOK = 0.02  # seconds between two looks
 
 
-async def eventually(look: Callable[[], Awaitable[T | None]], *, seconds: float = 20) -> T:
+async def eventually(look: Callable[[], Awaitable[T | None]], *, seconds: float = 60) -> T:
     """The first thing that `look` finds."""
     async with asyncio.timeout(seconds):
         while not (found := await look()):  # noqa: ASYNC110  what happens in the database rings no bell here
@@ -26,7 +26,7 @@ async def eventually(look: Callable[[], Awaitable[T | None]], *, seconds: float 
     return found
 
 
-async def reached(pool: Pool, task: Task, when: Callable[[Task], bool], *, seconds: float = 20) -> Task:
+async def reached(pool: Pool, task: Task, when: Callable[[Task], bool], *, seconds: float = 60) -> Task:
     """The task, as soon as it is so."""
 
     async def look() -> Task | None:
@@ -37,7 +37,7 @@ async def reached(pool: Pool, task: Task, when: Callable[[Task], bool], *, secon
     return await eventually(look, seconds=seconds)
 
 
-async def ended(pool: Pool, task: Task, *, seconds: float = 20) -> Task:
+async def ended(pool: Pool, task: Task, *, seconds: float = 60) -> Task:
     """The task in its final state."""
     return await reached(pool, task, lambda found: found.status.final, seconds=seconds)
 

@@ -86,7 +86,7 @@ async def held(pool: Pool, change: str) -> AsyncIterator[None]:
 
 async def until_waiting(pool: Pool, count: int) -> None:
     """Until so many statements wait for an advisory lock."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await pool.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") < count:
             pass
 

@@ -84,7 +84,7 @@ async def exchange(running: Running, data: bytes) -> tuple[int, bytes]:
     reader, writer = await asyncio.open_connection(*address(running))
     try:
         writer.write(data)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             length = head.partition("content-length: ")[2].partition("\r\n")[0]
             return int(head.split()[1]), await reader.readexactly(int(length or 0))

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE = 15.0  # seconds for anything to come
+PATIENCE = 60.0  # seconds for anything to come
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ async def test_a_client_that_is_gone_is_no_error(caplog: pytest.LogCaptureFixtur
     async with Served(app) as server:
         _, writer = await asyncio.open_connection(server.host, server.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
-        await asyncio.wait_for(arrived.wait(), 15)
+        await asyncio.wait_for(arrived.wait(), 60)
         writer.transport.abort()
         left.set()
         await until(lambda: statuses)

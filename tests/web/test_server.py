@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -79,8 +78,9 @@ async def test_a_host_that_is_none_is_one_clear_line(settings: Settings) -> None
 # -- the end
 
 
-async def test_a_stop_does_not_wait_for_streams(settings: Settings) -> None:
-    async with AsyncExitStack() as stack:
+async def test_a_stop_does_not_wait_for_streams(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANDLERS_END", 600.0)
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
         async with site(settings) as running:
             watched = [await story.pending(running.service.pool, running.user.id) for _ in range(5)]
             clients = [
@@ -92,26 +92,22 @@ async def test_a_stop_does_not_wait_for_streams(settings: Settings) -> None:
             ]
             for client in clients:
                 await client.comment()
-            began = time.monotonic()
-        took = time.monotonic() - began
         ends = [await client.rest() for client in clients]
-    assert took < 1
     assert ends == [[]] * 50, "each ended as responses end, and a browser comes back after `retry`"
     assert {client.retry[0] for client in clients} == {2000}
     assert all(1000 <= client.retry[1] <= 4000 for client in clients), "not all of them at once"
 
 
-async def test_a_stop_answers_who_waits_for_a_task(settings: Settings) -> None:
-    async with AsyncExitStack() as stack:
+async def test_a_stop_answers_who_waits_for_a_task(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANDLERS_END", 600.0)
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
         async with site(settings) as running:
             http = await stack.enter_async_context(running.http())
             calling = asyncio.create_task(http.post(SYNC, data=form()))
             await story.arrives(running.service.pool)
-            began = time.monotonic()
         async with await calling as answer:
             assert answer.status == 202
             assert (await answer.json())["status"] == "pending"
-        assert time.monotonic() - began < 1
 
 
 async def test_a_stop_does_not_wait_for_ever_for_an_upload(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +118,6 @@ async def test_a_stop_does_not_wait_for_ever_for_an_upload(settings: Settings, m
         _, idle = await asyncio.open_connection(*running.address)
         async with running.http() as http, http.get("/healthz"):  # so that the others are there, too
             pass
-        began = time.monotonic()
-    assert time.monotonic() - began < 1
     for one in (writer, idle):
         one.transport.abort()
 
@@ -133,11 +127,11 @@ async def test_serving_goes_on_until_it_is_told_to_stop(settings: Settings) -> N
     running = asyncio.create_task(
         serve(settings.model_copy(update={"port": 0, "workers": 1}), stop=stop, ready=ready.set_result)
     )
-    service: Service = await asyncio.wait_for(ready, 15)
+    service: Service = await asyncio.wait_for(ready, 60)
     async with aiohttp.ClientSession(service.settings.public_url) as http, http.get("/readyz") as answer:
         assert answer.status == 200
     stop.set()
-    await asyncio.wait_for(running, 15)
+    await asyncio.wait_for(running, 60)
 
 
 # -- what is logged
@@ -190,7 +184,7 @@ async def answers(running: Site, data: bytes, *, farewell: bool = False) -> list
     writer.write(data)
     if farewell:
         writer.write_eof()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         said = await reader.read()
     writer.close()
     return [int(piece[2:5]) for piece in said.split(b"HTTP/1.")[1:]]

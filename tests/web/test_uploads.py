@@ -401,7 +401,7 @@ async def _early(running: Running, status: int, code: str) -> dict[str, str]:
     """The answer's headers; it comes before a byte of the body was sent."""
     reader, writer = await asyncio.open_connection(*address(running))
     writer.write(request(running, b"", length=1_000_000))
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
     assert int(head[0].split()[1]) == status

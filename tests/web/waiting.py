@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from enhancer.storage.database import Pool
 
-PATIENCE = 15.0  # seconds
+PATIENCE = 60.0  # seconds
 
 LOCKED = """
     SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
