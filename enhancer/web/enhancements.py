@@ -57,6 +57,12 @@ async def create_and_wait(request: web.Request) -> web.Response:
     )
 
 
+async def get(request: web.Request) -> web.Response:
+    """GET /api/v1/ai/enhance-and-script/{id} -> 200 and the whole task, with a fresh `stream_url`."""
+    service, task = await _own(request)
+    return answer(EnhancementTaskResponse.of(service, task))
+
+
 async def status(request: web.Request) -> web.Response:
     """GET /api/v1/ai/enhance-and-script/{id}/status -> 200 and the short task."""
     service, task = await _own(request)

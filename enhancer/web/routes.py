@@ -160,6 +160,22 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET",
+        models.TASK,
+        enhancements.get,
+        "Enhancement",
+        "A task, with a fresh address of its stream",
+        Auth.ACCOUNT,
+        {
+            200: Answer(
+                "The whole task",
+                models.EnhancementTaskResponse,
+                examples={"processing": examples.TASK_PROCESSING, "completed": examples.TASK_COMPLETED},
+            )
+        },
+        problems=("not_found", "storage_unavailable"),
+    ),
+    Route(
+        "GET",
         models.STATUS,
         enhancements.status,
         "Enhancement",

@@ -76,6 +76,15 @@ async def test_an_upload_is_accepted_with_the_whole_task(idle: Running) -> None:
     assert task["original_image_path"] == f"/uploads/{original.relative_to(idle.service.settings.uploads)}"
 
 
+async def test_a_task_can_be_asked_for_again_as_it_was_answered(idle: Running) -> None:
+    accepted = await accept(idle.http)
+    async with idle.http.get(STATUS.format(accepted["id"]).removesuffix("/status")) as answer:
+        assert answer.status == 200
+        task = await answer.json()
+    assert task.pop("stream_url").startswith(accepted.pop("stream_url").split("?")[0])
+    assert task == accepted
+
+
 async def test_what_is_not_said_has_a_default(idle: Running) -> None:
     task = await accept(idle.http, form())
     assert (task["user_description"], task["duration"], task["language"]) == ("", 4, "en")
