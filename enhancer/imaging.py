@@ -123,6 +123,13 @@ def fit(data: bytes, size: Size) -> bytes:
     return encode_jpeg(cover(_decoded(container, _covering(container.photo.size, size)), size))
 
 
+def thumbnail(data: bytes, *, max_side: int) -> bytes:
+    """A small JPEG of a picture, its longer side `max_side` pixels at most. Raises InvalidImage."""
+    container = containers.read(data)
+    size = _scaled(container.photo.size, min(1.0, max_side / max(container.photo.size)))
+    return encode_jpeg(_resized(_decoded(container, size), size), quality=80)
+
+
 def decode(data: bytes, *, at_least: Size | None = None) -> Image.Image:
     """
     The picture: upright, RGB, sRGB, transparent parts on white, of an animation the first frame.

@@ -490,6 +490,15 @@ def test_a_fitted_jpeg_is_not_encoded_again() -> None:
     assert imaging.fit(data, (300, 200)) is data
 
 
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (100, 60)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thumbnail_is_a_small_jpeg_of_the_whole_picture(kind: str, size: Size) -> None:
+    data = imaging.thumbnail(encoded(coffee(size), kind), max_side=150)
+    scale = min(1.0, 150 / max(size))
+    assert (opened(data).format, opened(data).size) == ("JPEG", (round(size[0] * scale), round(size[1] * scale)))
+    assert close(opened(data), coffee(size).resize(opened(data).size), within=12)
+
+
 def product(at: Size, size: Size = (600, 400)) -> Image.Image:
     image = Image.new("RGB", size, (236, 232, 226))
     ImageDraw.Draw(image).ellipse((at[0] - 50, at[1] - 50, at[0] + 50, at[1] + 50), fill=RED)

@@ -34,6 +34,7 @@ class EnhancementOutput(BaseModel):
     model_size: Size | None = None
     enhanced_path: str | None = None
     enhanced_size: Size | None = None
+    thumbnail_path: str | None = None
     script: str | None = None
     product_analysis: str | None = None
     tokens_used: int = 0

@@ -15,6 +15,7 @@ from enhancer.pipeline.plans import Job, Plan, Result, Scale, Step
 from enhancer.providers import ImageBrief, ScriptBrief
 
 MAX_SIDE = 2048  # pixels sent to the image model; it answers with at most 1536
+THUMBNAIL_SIDE = 320  # pixels
 UPRIGHT = "upright"  # what Job.kept calls the bytes that are sent; they are not stored
 
 
@@ -69,10 +70,13 @@ async def resize(job: Job) -> Result:
 
 
 async def save(job: Job) -> Result:
-    """The version for video -> the store."""
-    path = _enhanced_path(job.task)
-    await job.write(path, await _fitted(job))
-    return Result({"enhanced_path": path})
+    """The version for video -> the store, and a small copy of it for lists."""
+    path, small = _enhanced_path(job.task), _thumbnail_path(job.task)
+    fitted = await _fitted(job)
+    thumbnail = await asyncio.to_thread(imaging.thumbnail, fitted, max_side=THUMBNAIL_SIDE)
+    await job.write(path, fitted)
+    await job.write(small, thumbnail)
+    return Result({"enhanced_path": path, "thumbnail_path": small})
 
 
 async def prepare_write(job: Job) -> None:
@@ -130,9 +134,9 @@ def closing(job: Job) -> Mapping[str, object]:
 
 
 def files(task: Task) -> list[str]:
-    """The original, the model's image in whatever format it came, and the version for video."""
+    """The original, the model's image in whatever format it came, the version for video, and its small copy."""
     order = EnhancementInput.model_validate(task.input)
-    return [order.original, *(_model_path(task, each) for each in Format), _enhanced_path(task)]
+    return [order.original, *(_model_path(task, each) for each in Format), _enhanced_path(task), _thumbnail_path(task)]
 
 
 PLAN = Plan(
@@ -175,6 +179,10 @@ def _model_path(task: Task, kind: Format) -> str:
 
 def _enhanced_path(task: Task) -> str:
     return f"user_{task.user_id}/enhanced/enhanced_{task.input['key']}.jpg"
+
+
+def _thumbnail_path(task: Task) -> str:
+    return f"user_{task.user_id}/enhanced/thumbnail_{task.input['key']}.jpg"
 
 
 async def _fitted(job: Job) -> bytes:

@@ -147,6 +147,33 @@ async def key_is_known(pool: Pool, user_id: int, name: str) -> bool:
     return bool(found)
 
 
+async def listed(
+    pool: Pool, user_id: int, kind: Kind, statuses: Sequence[Status], *, before: int, limit: int
+) -> list[Task]:
+    """
+    Up to `limit` of a user's tasks in these states whose id is below `before`, the newest first.
+
+    Each state is read from its own stretch of the index, so that a rare one costs no more than a common one.
+    """
+    rows = await pool.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM tasks WHERE id IN (
+            SELECT found.id FROM unnest($3::text[]) AS wanted (status) CROSS JOIN LATERAL (
+                SELECT t.id FROM tasks AS t
+                WHERE t.user_id = $1 AND t.kind = $2 AND t.status = wanted.status AND -t.id > -$4::bigint
+                ORDER BY -t.id LIMIT $5) AS found
+            ORDER BY found.id DESC LIMIT $5)
+        ORDER BY id DESC
+        """,
+        user_id,
+        kind.value,
+        [status.value for status in statuses],
+        before,
+        limit,
+    )
+    return [_task(row) for row in rows]
+
+
 async def room(pool: Pool, user_id: int) -> Room:
     """How many tasks are waiting now."""
     [row] = await pool.fetch(

@@ -14,13 +14,14 @@ from enhancer.service import Service
 from enhancer.storage import calls as ledger
 from enhancer.storage import tasks, users
 from enhancer.storage.database import UNREACHABLE
-from enhancer.web import auth, errors, uploads
+from enhancer.web import auth, errors, lists, uploads
 from enhancer.web.hub import Ending
 from enhancer.web.keys import HUB, SERVICE
 from enhancer.web.models import (
     STATUS,
     Call,
     CallsResponse,
+    EnhancementListResponse,
     EnhancementTaskCreateRequest,
     EnhancementTaskResponse,
     EnhancementTaskStatusResponse,
@@ -61,6 +62,14 @@ async def get(request: web.Request) -> web.Response:
     """GET /api/v1/ai/enhance-and-script/{id} -> 200 and the whole task, with a fresh `stream_url`."""
     service, task = await _own(request)
     return answer(EnhancementTaskResponse.of(service, task))
+
+
+async def listing(request: web.Request) -> web.Response:
+    """GET /api/v1/ai/enhance-and-script?status=&limit=&cursor= -> 200 and a page of the caller's tasks."""
+    service = request.app[SERVICE]
+    page = await lists.page(request, Kind.ENHANCEMENT)
+    items = [EnhancementTaskResponse.of(service, task) for task in page.tasks]
+    return answer(EnhancementListResponse(items=items, next_cursor=page.next_cursor))
 
 
 async def status(request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ Example = Mapping[str, object]
 _BASE = "https://ads.example.com"
 _TASK = f"{_BASE}/api/v1/ai/enhance-and-script/1"
 _IMAGE = f"{_BASE}/uploads/user_1/enhanced/enhanced_k3Vw9xPqLr2T.jpg?token=eyJhbGciOi..."
+_THUMBNAIL = f"{_BASE}/uploads/user_1/enhanced/thumbnail_k3Vw9xPqLr2T.jpg?token=eyJhbGciOi..."
 _SCRIPT = (
     "[0:00-0:02] Steam rises from a red cup in the morning sun. | Some mornings need more.\n"
     "[0:02-0:04] A hand lifts the cup; the light catches the crema. | Strong. Smooth. Yours."
@@ -94,13 +95,20 @@ _WHOLE: Example = {
     "script_model": "gpt-6-luna",
     "created_at": "2026-03-01T09:30:00.120000Z",
     "completed_at": None,
+    "thumbnail_url": None,
     "status_url": f"{_TASK}/status",
     "stream_url": f"{_TASK}/stream?token=eyJhbGciOi...",
 }
 
 TASK_PENDING: Example = {**_SHORT_PENDING, **_WHOLE}
 TASK_PROCESSING: Example = {**SHORT_PROCESSING, **_WHOLE}
-TASK_COMPLETED: Example = {**SHORT_COMPLETED, **_WHOLE, "completed_at": SHORT_COMPLETED["updated_at"]}
+TASK_COMPLETED: Example = {
+    **SHORT_COMPLETED,
+    **_WHOLE,
+    "completed_at": SHORT_COMPLETED["updated_at"],
+    "thumbnail_url": _THUMBNAIL,
+}
+TASKS: Example = {"items": [TASK_COMPLETED], "next_cursor": None}
 
 EVENTS: Mapping[str, Example] = {
     "running": {

@@ -78,6 +78,7 @@ class EnhancementTaskResponse(EnhancementTaskStatusResponse):
     script_model: str = Field(examples=["gpt-6-luna"])
     created_at: datetime
     completed_at: datetime | None
+    thumbnail_url: str | None = Field(description="A small JPEG of the enhanced image, by a signed link that expires")
     status_url: str
     stream_url: str = Field(description="With a token for this stream alone that expires within the hour")
 
@@ -98,9 +99,17 @@ class EnhancementTaskResponse(EnhancementTaskStatusResponse):
             script_model=output.script_model or service.tools.scripts.model,
             created_at=task.created_at,
             completed_at=task.completed_at,
+            thumbnail_url=output.thumbnail_path and service.link(output.thumbnail_path),
             status_url=base + STATUS.format(id=task.id),
             stream_url=f"{base}{STREAM.format(id=task.id)}?token={token}",
         )
+
+
+class EnhancementListResponse(BaseModel):
+    """A page of the caller's tasks, the newest first."""
+
+    items: list[EnhancementTaskResponse]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null: there are no more")
 
 
 class Call(BaseModel):

@@ -14,8 +14,10 @@ from pydantic_core import core_schema
 import enhancer
 from enhancer import errors
 from enhancer.domain.images import Format
+from enhancer.domain.tasks import Status
 from enhancer.web.errors import TASK_STATUSES, from_error, problem
 from enhancer.web.examples import Example
+from enhancer.web.lists import LIMIT, MOST
 from enhancer.web.models import Problem
 from enhancer.web.routes import Answer, Auth, Body, Route
 
@@ -95,7 +97,12 @@ _IN_PATH: Mapping[str, Json] = {
 
 _LINK_TOKEN = "A token made for this address, or an account token, for clients that cannot send headers"  # noqa: S105
 _EVENT_ID: Json = {"type": "integer", "minimum": 0}
-_VALUES: Mapping[str, Json] = {"last_event_id": _EVENT_ID, "Last-Event-ID": _EVENT_ID}
+_VALUES: Mapping[str, Json] = {
+    "last_event_id": _EVENT_ID,
+    "Last-Event-ID": _EVENT_ID,
+    "status": {"type": "array", "items": {"type": "string", "enum": [status.value for status in Status]}},
+    "limit": {"type": "integer", "minimum": 1, "maximum": MOST, "default": LIMIT},
+}
 
 _HEADERS: Mapping[str, tuple[str, Json]] = {
     "Accept-Ranges": ("`bytes`", {"type": "string"}),

@@ -9,7 +9,7 @@ from enum import Enum
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-from enhancer.web import accounts, docs, enhancements, examples, health, media, models, streams
+from enhancer.web import accounts, docs, enhancements, examples, health, lists, media, models, streams
 from enhancer.web.examples import Example
 
 API = "/api/v1"
@@ -82,6 +82,11 @@ The last one carries the result or the error; then the server ends the response.
 of quiet. A task's `stream_url` carries a token for this stream alone.
 """
 _KEY = {"Idempotency-Key": "A name of your own for this order: sent again, it brings the same task, not a second one"}
+_PAGE = {
+    "status": "Only tasks in this state; say it again for another one",
+    "limit": f"Tasks on a page, 1 to {lists.MOST} (default: {lists.LIMIT})",
+    "cursor": "The `next_cursor` of the page before",
+}
 _UPLOAD_PROBLEMS = (
     "conflict",
     "subscription_required",
@@ -173,6 +178,17 @@ ROUTES: tuple[Route, ...] = (
             )
         },
         problems=("not_found", "storage_unavailable"),
+    ),
+    Route(
+        "GET",
+        f"{API}/ai/enhance-and-script",
+        enhancements.listing,
+        "Enhancement",
+        "Your tasks, the newest first",
+        Auth.ACCOUNT,
+        {200: Answer("A page", models.EnhancementListResponse, examples={"the last page": examples.TASKS})},
+        problems=("invalid_request", "storage_unavailable"),
+        query=_PAGE,
     ),
     Route(
         "GET",

@@ -174,6 +174,7 @@ async def test_results_are_stored_in_the_users_folders_and_nothing_else_is(enhan
         f"user_{user}/originals/original_{key}.jpg",
         f"user_{user}/enhanced/model_{key}.jpg",
         f"user_{user}/enhanced/enhanced_{key}.jpg",
+        f"user_{user}/enhanced/thumbnail_{key}.jpg",
     }
     assert await stored(enhancer, input_of(task).original) == pictures.landscape()
 

@@ -26,7 +26,7 @@ TASK = {
     *("id", "user_id", "original_image_path", "user_description", "duration", "language", "enhanced_image_url"),
     *("script", "product_analysis", "status", "progress", "message", "error_message", "error_code", "tokens_used"),
     *("processing_time", "image_model", "script_model", "created_at", "updated_at", "completed_at", "status_url"),
-    "stream_url",
+    *("stream_url", "thumbnail_url"),
 }
 SHORT = {
     *("id", "status", "progress", "message", "enhanced_image_url", "script", "product_analysis", "tokens_used"),
