@@ -13,6 +13,7 @@ Every error raised on purpose, each with a stable `code`.
         │   ├── ProviderRejectedImage  ProviderBadAnswer
         │   ├── ProviderRefused
         │   │   └── OrderFailed
+        │   │       └── OrderRejected
         │   ├── ProviderRateLimited  OutcomeUnknown
         │   └── ProviderUnavailable
         │       └── OrderLost
@@ -219,6 +220,12 @@ class OutcomeUnknown(ProviderError):
 
 class OrderFailed(ProviderRefused):
     """The provider accepted the order and could not carry it out."""
+
+
+class OrderRejected(OrderFailed):
+    """The provider's safety system rejected the video."""
+
+    code = "provider_rejected_image"
 
 
 class OrderLost(ProviderUnavailable):
