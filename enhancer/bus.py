@@ -19,12 +19,14 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
 QUIET = 10.0  # seconds without a message before the subscription's connection is asked whether it lives
-REST = 1.0  # seconds of not publishing after Redis failed, so that a dead Redis slows nobody down
+PUBLISH = 0.5  # seconds that a message is offered: the task that publishes it wants to go on
+REST = 5.0  # seconds of not publishing after Redis failed, unless the subscription comes back before
 LINGER = 5.0  # seconds that a channel without listeners stays subscribed: the next listener often comes at once
 
 Listener = Callable[[str], None]
@@ -132,12 +134,19 @@ class Bus:
         if loop.time() < self._resting_until:
             return False
         try:
-            await self._redis.publish(channel, message)
+            async with asyncio.timeout(PUBLISH):
+                await self._publish(channel, message)
         except GONE as error:
             self._resting_until = loop.time() + REST
             log.warning("bus.unreachable", extra={"error": type(error).__name__})
             return False
         return True
+
+    async def _publish(self, channel: str, message: str) -> None:
+        try:
+            await self._redis.publish(channel, message)
+        except RedisConnectionError:  # the connection may have broken while it lay in the pool
+            await self._redis.publish(channel, message)
 
     def _deliver(self, name: str, message: str) -> None:
         channel = self._channels.get(name)
@@ -164,7 +173,7 @@ class Bus:
             if self._closing:  # a task group that is failing swallows its cancellation (before Python 3.13)
                 return
             lasted = asyncio.get_running_loop().time() - began
-            pause = 0.05 if lasted > REST else min(pause * 2, 2.0)
+            pause = 0.05 if lasted > 1 else min(pause * 2, 2.0)
             await asyncio.sleep(pause)
 
     def _disconnected(self) -> None:

@@ -367,6 +367,38 @@ async def test_a_message_that_redis_refuses_is_heard_at_home(valkey: Valkey) -> 
         assert bus.connected
 
 
+async def test_a_connection_that_broke_in_the_pool_loses_no_message(bus: Bus, redis_url: str) -> None:
+    async with Bus.open(redis_url) as other, client(redis_url) as redis:
+        ear = Ear()
+        other.listen("task:1", ear)
+        await ready(other, "task:1")
+        for message in ("the last", "and another last"):
+            await bus.publish("task:2", "fills the pool")
+            await redis.client_kill_filter(_type="normal", skipme=True)
+            await bus.publish("task:1", message)
+            assert await ear.hears() == message
+
+
+async def test_a_redis_that_hangs_holds_up_one_message_and_not_the_next(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "PUBLISH", 0.05)
+    monkeypatch.setattr(bus_module, "REST", 600.0)
+    monkeypatch.setattr(bus_module, "QUIET", 600.0)
+    async with Bus.open(valkey.url) as bus:
+        ear = Ear()
+        bus.listen("task:1", ear)
+        await ready(bus, "task:1")
+        valkey.freeze()
+        try:
+            for number in range(100):
+                await bus.publish("task:1", str(number))
+                assert await ear.hears() == str(number)
+            assert bus.connected, "so it is not the subscription that told of it"
+        finally:
+            valkey.thaw()
+
+
 async def test_once_redis_is_back_messages_go_to_all_processes_at_once(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:

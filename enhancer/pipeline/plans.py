@@ -6,8 +6,6 @@ A kind of task is data: a scale, the steps that rise on it, and what its events 
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +14,8 @@ from typing import NamedTuple, Protocol
 from enhancer.domain.tasks import Event, Kind, Lease, Status, Task, encode
 from enhancer.errors import InternalError, OutcomeUnknown, StorageUnavailable, TaskError
 from enhancer.providers import Images, Scripts
+from enhancer.storage.database import patiently
 from enhancer.storage.files import Files
-
-log = logging.getLogger(__name__)
 
 STORE_PATIENCE = 120.0  # seconds
 
@@ -89,17 +86,9 @@ class Job:
         raises StorageUnavailable.
         """
         self.kept[path] = data
-        deadline = asyncio.get_running_loop().time() + STORE_PATIENCE
-        pause = 0.1
-        while True:
-            try:
-                return await self.tools.files.write(path, data)
-            except StorageUnavailable:
-                if asyncio.get_running_loop().time() + pause > deadline:
-                    raise
-                log.warning("storage.unavailable", extra={"task": self.task.id, "pause": pause})
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
+        await patiently(
+            lambda: self.tools.files.write(path, data), seconds=STORE_PATIENCE, errors=(StorageUnavailable,)
+        )
 
     def check(self) -> None:
         """Raises Stopping or CancelRequested when the work should not go on."""

@@ -59,9 +59,11 @@ async def connect(url: str, *, size: int) -> AsyncIterator[Pool]:
         await _close(pool)
 
 
-async def patiently(operation: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+async def patiently(
+    operation: Callable[[], Awaitable[T]], *, seconds: float, errors: tuple[type[Exception], ...] = UNREACHABLE
+) -> T:
     """
-    What `operation` returns, tried again for up to `seconds` while PostgreSQL is away.
+    What `operation` returns, tried again for up to `seconds` while it raises one of `errors`: PostgreSQL is away.
 
     The operation must be safe to repeat: a commit whose answer was lost may have happened.
     """
@@ -70,11 +72,11 @@ async def patiently(operation: Callable[[], Awaitable[T]], *, seconds: float) ->
     while True:
         try:
             return await operation()
-        except UNREACHABLE as error:
+        except errors as error:
             # a ValueError: an address that is none, which asyncpg calls an InterfaceError, too
             if isinstance(error, ValueError) or asyncio.get_running_loop().time() + pause > deadline:
                 raise
-            log.warning("database.unreachable", extra={"error": type(error).__name__, "pause": pause})
+            log.warning("storage.unreachable", extra={"error": type(error).__name__, "pause": pause})
         await asyncio.sleep(pause)
         pause = min(pause * 2, 2.0)
 

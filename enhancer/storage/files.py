@@ -9,9 +9,9 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError
@@ -19,8 +19,14 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from enhancer.errors import NotFound, StorageUnavailable
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
 CHUNK = 256 * 1024  # bytes handed to a client at a time
 LONGEST_PATH = 500  # characters
+SILENCE = timedelta(seconds=15)  # of an object store, after which a request has failed
+RETRIES = timedelta(seconds=10)  # a request that has failed is made again until then: one that hung is not
+LONGEST = timedelta(hours=1)  # a download goes as slowly as its client
 FULL = {errno.ENOSPC, errno.EDQUOT}
 NO_FILE = {errno.ENOTDIR, errno.EISDIR}
 
@@ -64,8 +70,15 @@ class Files:
         Raises StorageUnavailable when the address is none.
         """
         insecure = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        client: ClientConfig = {
+            "allow_http": insecure,
+            "connect_timeout": timedelta(seconds=5),
+            "read_timeout": SILENCE,
+            "timeout": LONGEST,
+        }
+        retry: RetryConfig = {"max_retries": 2, "retry_timeout": RETRIES}
         try:
-            return cls(from_url(url, client_options={"allow_http": True}) if insecure else from_url(url))
+            return cls(from_url(url, client_options=client, retry_config=retry))
         except (BaseError, ValueError) as error:
             raise StorageUnavailable(f"There is no storage at {url}.") from error
 

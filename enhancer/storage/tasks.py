@@ -270,8 +270,8 @@ async def advance(
         """
         WITH moved AS (
             UPDATE tasks
-            SET progress = greatest(progress, $5), message = $6, output = output || $7, last_seq = $3,
-                updated_at = now()
+            SET progress = greatest(progress, $5), message = $6, last_seq = $3, updated_at = now(),
+                output = CASE WHEN $7::jsonb = '{}' THEN output ELSE output || $7 END  -- else it is stored anew
             WHERE id = $1 AND fence = $2 AND status = 'processing' AND last_seq = $3 - 1
             RETURNING id)
         INSERT INTO task_events (task_id, seq, data) SELECT id, $3, $4::json FROM moved
@@ -308,7 +308,8 @@ async def finish(
         """
         WITH moved AS (
             UPDATE tasks
-            SET status = $5, progress = greatest(progress, $6), message = $7, output = output || $8,
+            SET status = $5, progress = greatest(progress, $6), message = $7,
+                output = CASE WHEN $8::jsonb = '{}' THEN output ELSE output || $8 END,
                 error_code = $9, error_message = $10, last_seq = $3, worker = NULL, lease_until = NULL,
                 updated_at = now(), completed_at = now()
             WHERE id = $1 AND fence = $2 AND status = 'processing' AND last_seq = $3 - 1

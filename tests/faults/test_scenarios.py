@@ -310,7 +310,7 @@ async def test_17_the_store_fails(site: Site) -> None:
         in_the_way.parent.mkdir()
         in_the_way.touch()
         await stage.task(user)
-        await replica.program.said(r"storage\.unavailable")
+        await replica.program.said(r"storage\.unreachable")
         in_the_way.unlink()
         facts = await stage.settled()
         assert facts.tasks[0].status == "completed"

@@ -172,9 +172,9 @@ async def test_a_call_of_unknown_outcome_is_repeated_once_and_only_when_it_canno
     paid: Settings, openai: FakeOpenAI, start: Start, pool: Pool, fault: Fault
 ) -> None:
     openai.fail("edits", fault)
-    place = await start(paid.model_copy(update={"call_timeout": 0.5}))
+    place = await start(paid.model_copy(update={"call_timeout": 3.0}))
     task = await order(place)
-    waiting = await reached(pool, task, lambda found: found.message.startswith("⏳ Waiting 30 s: "))
+    waiting = await reached(pool, task, lambda found: found.message.startswith("⏳ Waiting "))
     assert waiting.attempts == 1  # the attempt that broke; the one that had to wait was given back
     assert (await step_of(pool, task, "redraw")).calls == 1
     await outlive(pool, task)
@@ -192,9 +192,9 @@ async def test_the_second_call_begins_after_the_longest_life_of_the_first(
 ) -> None:
     monkeypatch.setattr(connecting, "MARGIN", 0.2)
     openai.fail("chat", faults.dropped())
-    task = await ended(pool, await order(await start(paid.model_copy(update={"call_timeout": 1.0}))))
+    task = await ended(pool, await order(await start(paid.model_copy(update={"call_timeout": 4.0}))))
     first, second = openai.calls_of("chat")
-    assert second.started - first.started > 1.0
+    assert second.started - first.started > 4.0
     assert task.status is Status.COMPLETED
     assert (await step_of(pool, task, "write")).ambiguous == 1
 
@@ -278,13 +278,13 @@ async def test_a_provider_that_hangs_meets_the_time_limit(
     paid: Settings, openai: FakeOpenAI, start: Start, pool: Pool
 ) -> None:
     openai.fail("edits", faults.hang())
-    place = await start(paid.model_copy(update={"task_timeout": 0.8, "workers": 1}))
+    place = await start(paid.model_copy(update={"task_timeout": 5.0, "workers": 1}))
     task = await ended(pool, await order(place))
     assert (task.status, task.error_code, task.progress, task.attempts) == (Status.FAILED, "timeout", 30, 1)
     assert (await told(pool, task))[-1]["error"] == "The task took longer than its time limit."
     assert (await step_of(pool, task, "redraw")).state is State.AMBIGUOUS
-    await openai.arrived("edits", 1)
-    assert (await ended(pool, await order(place))).status is Status.COMPLETED  # the worker is free again
+    await order(place)
+    await openai.arrived("edits", 2)  # the worker is free again
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ async def test_a_paid_image_waits_for_the_store_to_work_again(
     break_store(paid, task)
     with listening() as log:
         held.release()
-        await log.says("storage.unavailable", times=2)
+        await log.says("storage.unreachable", times=2)
     mend_store(paid, task)
     task = await ended(pool, task)
     assert (task.status, task.attempts) == (Status.COMPLETED, 1)

@@ -13,12 +13,13 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from enhancer.errors import NotFound, StorageUnavailable
+from enhancer.storage import files
 from enhancer.storage.files import CHUNK, LONGEST_PATH, Files
 
 PATH = "user_1/originals/original_x-Y_9.jpg"
@@ -344,3 +345,31 @@ async def test_an_object_store_that_refuses_us_is_unavailable(monkeypatch: pytes
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
         with pytest.raises(StorageUnavailable):
             await Files.at("s3://bucket/folder").read(PATH)
+
+
+@pytest.mark.parametrize("told", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nETag: x\r\n\r\nbegun"])
+async def test_an_object_store_that_falls_silent_is_unavailable(monkeypatch: pytest.MonkeyPatch, told: bytes) -> None:
+    over = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(told)
+        await over.wait()
+        writer.close()
+
+    monkeypatch.setattr(files, "SILENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(files, "RETRIES", timedelta(seconds=0.1))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server, asyncio.timeout(60):
+        host, port = server.sockets[0].getsockname()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        store = Files.at("s3://bucket/folder")
+        try:
+            with pytest.raises(StorageUnavailable):
+                await store.read(PATH)
+            if not told:
+                with pytest.raises(StorageUnavailable):
+                    await store.write(PATH, b"bytes")
+        finally:
+            over.set()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -372,6 +373,17 @@ async def test_progress_never_falls_and_what_was_found_is_kept(pool: Pool) -> No
     await tasks.advance(pool, task, event(task, 1), progress=20, message="again", output={"b": 2, "c": 3})
     now = await stored(pool, task)
     assert (now.progress, now.message, now.output) == (50, "again", {"a": 1, "b": 2, "c": 3})
+
+
+async def test_what_was_found_is_stored_once_however_often_the_task_advances(pool: Pool) -> None:
+    task = await leased(pool)
+    await tasks.advance(pool, task, event(task), progress=90, message="", output={"script": secrets.token_hex(5_000)})
+    where = "SELECT pg_column_toast_chunk_id(output) FROM tasks"
+    stored_at = await pool.fetchval(where)
+    assert stored_at is not None
+    await tasks.advance(pool, task, event(task, 1), progress=95, message="", output={})
+    await tasks.finish(pool, task, event(task, 2), Status.COMPLETED, progress=100, message="", output={})
+    assert await pool.fetchval(where) == stored_at
 
 
 async def test_an_event_told_again_after_a_lost_answer_is_there_once(pool: Pool) -> None:
