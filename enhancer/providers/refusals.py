@@ -45,6 +45,7 @@ _SENTENCES = {
     413: "The image is too large for the provider.",
 }
 _ADDRESS = re.compile(r"\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?|(?:/[\w.-]+){2,}")
+_WITHIN = re.compile(r"""["'](?:code|type)["']: ?["']([\w.]+)["']""")
 _KEY = re.compile(r"\b(?:sk[-_]|Bearer )[\w*.-]{8,}")
 
 
@@ -72,8 +73,14 @@ def refusal(
 
 
 def codes(body: object) -> set[str]:
-    """How an error calls itself: its `code` and `type`, in small letters."""
-    given = (body.get("code"), body.get("type")) if isinstance(body, dict) else ()
+    """
+    How an error calls itself: its `code` and `type`, in small letters.
+
+    A gateway may have put the answer that it got, as it was, into its own message.
+    """
+    if not isinstance(body, dict):
+        return set()
+    given = [body.get("code"), body.get("type"), *_WITHIN.findall(str(body.get("message")))]
     return {value.lower() for value in given if isinstance(value, str)}
 
 

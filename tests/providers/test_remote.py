@@ -287,6 +287,11 @@ SPOILED_ORDERS: list[tuple[Fault, type[ProviderError]]] = [
     (faults.truncated(), OutcomeUnknown),
     (faults.moderated(), ProviderRejectedImage),
     (faults.status(400, "content_policy_violation"), ProviderRejectedImage),
+    # as LiteLLM passes it on
+    (
+        faults.status(400, "400", message='litellm.BadRequestError: {"error": {"code": "moderation_blocked"}}'),
+        ProviderRejectedImage,
+    ),
     (faults.status(404, "model_not_found"), ProviderRefused),
     (faults.body('{"id": "..", "status": "queued"}'), ProviderBadAnswer),
     (faults.body('{"id": "two words", "status": "queued"}'), ProviderBadAnswer),

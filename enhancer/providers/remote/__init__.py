@@ -8,7 +8,8 @@ OpenAI itself has shut the service down (2026-09-24). Others have the shape, eac
     SGLang     an error has no code; the content is a 404 until the video is done;   multimodal_gen/runtime/entrypoints/
                DELETE leaves the work running                                        openai/video_api.py
     LiteLLM    "processing" while Veo works, without `progress`; the `id` of a       proxy/video_endpoints,
-               look may be another than that of the order; DELETE is a 405           llms/*/videos (1.108)
+               look may be another than that of the order; DELETE is a 405; a        llms/*/videos (1.108)
+               refusal holds the model's own as text
     aimock     `id`, `status` and `created_at` alone, `url` at the end; no DELETE    dist/video.js (1.43)
     gateways   "succeeded" and the like; the content is a redirect to a store        several
 

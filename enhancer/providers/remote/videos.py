@@ -17,7 +17,7 @@ from enhancer.providers.remote.server import Server, reached
 from enhancer.settings import Settings
 
 LOOK_TIMEOUT = 15.0  # seconds
-WITHDRAW_TIMEOUT = 10.0  # seconds
+WITHDRAW_TIMEOUT = 8.0  # seconds
 MAX_VIDEO = 500_000_000  # bytes; twelve seconds are some 10 MB
 PIECE = 262_144  # bytes
 MP4 = b"????ftyp"  # how the file begins: a length, then its kind (ISO/IEC 14496-12, 4.3)
