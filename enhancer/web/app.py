@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 from enhancer import metrics
 from enhancer.domain.tasks import encode
 from enhancer.service import Service
-from enhancer.web import docs, errors, openapi
+from enhancer.web import docs, errors, home, openapi
 from enhancer.web.hub import Hub
 from enhancer.web.keys import DOCUMENT, HUB, SERVICE, STOPPING
 from enhancer.web.routes import ROUTES
@@ -34,7 +34,8 @@ def build(service: Service) -> web.Application:
         app.router.add_route(route.method, _pattern(route.path), route.handler)
         if route.method == "GET" and "stream" not in route.path:
             app.router.add_route("HEAD", _pattern(route.path), route.handler)
-    app.router.add_get("/", docs.home)
+    app.router.add_get("/", home.page)
+    app.router.add_static("/page", home.PAGE)
     app.router.add_static("/docs/assets", docs.ASSETS)
     return app
 
@@ -69,7 +70,7 @@ async def _headed(request: web.Request, handler: Handler) -> web.StreamResponse:
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "no-referrer")
         # what is ours to give may be kept and asked for again; answers about tasks may not
-        public = request.path.startswith("/docs")
+        public = request.path.startswith(("/docs", "/page"))
         response.headers.setdefault("Cache-Control", "no-cache" if public else "no-store")
     return response
 

@@ -3,7 +3,7 @@ The documentation of the interface: /openapi.json, and a page to read and to try
 
 The reference is Swagger UI: of the five libraries tried (RapiDoc, Redoc, Scalar, Stoplight Elements), the one that
 works under the strict policy below with no inline style and nothing from elsewhere; `assets/refresh` brings a newer
-one. What none of them has, a job with its live stream, is a small module of ours above it.
+one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self' data: blob:",  # Swagger UI's icons, and the photo that was chosen
+        "img-src 'self' data: blob:",  # Swagger UI's icons, and images that a call that is tried answers
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
@@ -40,8 +40,3 @@ async def openapi(request: web.Request) -> web.Response:
 async def page(request: web.Request) -> web.FileResponse:
     """GET /docs -> 200 and the page, which takes an account token from the address' fragment: #token=."""
     return web.FileResponse(ASSETS / "docs.html", headers={"Content-Security-Policy": POLICY})
-
-
-async def home(request: web.Request) -> web.Response:
-    """GET / -> 302 to the page; browsers take the fragment along."""
-    return web.Response(status=302, headers={"Location": "docs"})

@@ -196,7 +196,7 @@ def html() -> Page:
 
 def test_the_page_loads_what_is_there_and_nothing_else(html: Page) -> None:
     loaded = [reference for reference in html.references if not reference.startswith("#")]
-    pages = {"docs", "openapi.json"}
+    pages = {".", "docs", "openapi.json"}
     missing = [r for r in loaded if r not in pages and not (docs.ASSETS / r.removeprefix("docs/assets/")).is_file()]
     assert any(reference.endswith("swagger-ui-bundle.js") for reference in loaded)
     assert missing == []
@@ -229,7 +229,6 @@ def site() -> web.Application:
     """The documentation alone."""
     site = web.Application()
     site[SERVED] = app.build(dummy())[SERVED]
-    site.router.add_get("/", docs.home)
     site.router.add_get("/docs", docs.page)
     site.router.add_get("/openapi.json", docs.openapi)
     return site
@@ -244,14 +243,6 @@ async def test_the_page_may_load_and_reach_only_its_own_host(
     assert response.content_type == "text/html"
     assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
-
-
-async def test_home_leads_to_the_page_wherever_the_service_is_mounted(
-    aiohttp_client: AiohttpClient, site: web.Application
-) -> None:
-    client = await aiohttp_client(site)
-    response = await client.get("/", allow_redirects=False)
-    assert (response.status, response.headers["Location"]) == (302, "docs")
 
 
 async def test_the_served_document_names_this_service(aiohttp_client: AiohttpClient, site: web.Application) -> None:

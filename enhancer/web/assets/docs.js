@@ -1,11 +1,10 @@
-// The documentation: who is signed in, the job to try, and the reference by Swagger UI.
+// The documentation: who is signed in (the same as on the page at /), and the reference by Swagger UI.
 
-import { onOrder } from "./job.js";
 import { ask, base, Problem } from "./http.js";
 
 const KEY = "enhancer.token";
 const signIn = document.querySelector("#sign-in");
-const orderForm = document.querySelector("#order");
+const session = document.querySelector(".session");
 let reference = null;
 
 // A token in the address leaves it at once: it must not stay in the history, in bookmarks or on a screen.
@@ -13,24 +12,24 @@ function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
     history.replaceState(null, "", location.pathname + location.search);
-    sessionStorage.setItem(KEY, given);
+    localStorage.setItem(KEY, given);
   }
   showSession();
 }
 
 function token() {
-  return sessionStorage.getItem(KEY);
+  return localStorage.getItem(KEY);
 }
 
 function showSession() {
   signIn.hidden = Boolean(token());
-  orderForm.querySelector(".session").hidden = !token();
+  session.hidden = !token();
   if (token()) reference?.preauthorizeApiKey("bearer", token());
 }
 
 function signOut() {
   if (token()) reference?.authActions.logout(["bearer"]);
-  sessionStorage.removeItem(KEY);
+  localStorage.removeItem(KEY);
   showSession();
 }
 
@@ -40,10 +39,10 @@ async function onSignIn(event) {
   const given = Object.fromEntries(new FormData(signIn));
   notice.hidden = true;
   try {
-    sessionStorage.setItem(KEY, given.token.trim() || (await login(given)).access_token);
+    localStorage.setItem(KEY, given.token.trim() || (await login(given)).access_token);
     signIn.reset();
     showSession();
-    orderForm.querySelector("#file").focus();
+    session.querySelector("#sign-out").focus();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     notice.textContent = error.message;
@@ -82,6 +81,6 @@ takeToken();
 followColours(matchMedia("(prefers-color-scheme: dark)"));
 addEventListener("hashchange", takeToken);
 signIn.addEventListener("submit", onSignIn);
-orderForm.querySelector("#sign-out").addEventListener("click", signOut);
-onOrder(orderForm, document.querySelector("#result"), { token, signOut });
+session.querySelector("#sign-out").addEventListener("click", signOut);
+addEventListener("storage", showSession);
 addEventListener("DOMContentLoaded", showReference);

@@ -23,8 +23,3 @@ export async function ask(path, options) {
   if (!response.ok) throw new Problem(response.status, body);
   return body;
 }
-
-// The same file or stream under this page's own address: links are made with the name in the service's settings.
-export function here(link, folder) {
-  return new URL(link.slice(link.indexOf(folder) + 1), base);
-}

@@ -23,6 +23,7 @@ interface Owned {
   user_id: number;
   /** Of the advertisement, seconds. */
   duration: number;
+  language: string;
   created_at: string;
   completed_at: string | null;
   status_url: string;
@@ -43,7 +44,6 @@ export interface EnhancementTaskStatusResponse extends Task {
 export interface EnhancementTaskResponse extends EnhancementTaskStatusResponse, Owned {
   original_image_path: string;
   user_description: string;
-  language: string;
   image_model: string;
   script_model: string;
 }
@@ -53,9 +53,10 @@ export interface VideoResponse extends Task, Owned {
   prompt: string;
   /** 0..9 */
   step: number;
-  /** Of the rendering, percent. */
-  progress: number;
+  /** Of the rendering, percent; null while the provider does not say. */
+  progress: number | null;
   video_url: string | null;
+  poster_url: string | null;
   width: number | null;
   height: number | null;
   video_model: string;
@@ -69,14 +70,38 @@ export interface Page<T> {
 
 export interface Filter {
   status?: Status;
-  cursor?: string | null;
+  /** A page's `next_cursor`. */
+  cursor?: string;
   limit?: number;
+}
+
+/** What can be asked about the tasks of a kind. */
+export interface Tasks<T> {
+  /** With a fresh `stream_url`. */
+  get(id: number): Promise<T>;
+  list(filter?: Filter): Promise<Page<T>>;
+  /** A task that waits has ended then; one that runs ends a little later. */
+  cancel(id: number): Promise<unknown>;
+  /** Of a failed or cancelled task; what was paid for is kept. */
+  retry(id: number): Promise<T>;
+  /** With its events and files; not while it runs. */
+  remove(id: number): Promise<null>;
+}
+
+/** Who calls, and where. */
+export interface Connection {
+  /** Where the interface begins; for pages of the service itself the default is right. */
+  apiUrl: string | URL;
+  /** The account token, asked for before every call. */
+  token: () => string | null;
+  /** Told when the service knows the caller no more. */
+  onUnauthenticated: (problem: Error) => void;
 }
 
 /** An event of a stream. */
 export interface StreamEvent {
   status: Status;
-  progress: number;
+  progress: number | null;
   message?: string;
   /** Seconds since 1970. */
   timestamp: number;
@@ -87,6 +112,8 @@ export interface StreamEvent {
 }
 
 export interface EnhancementStreamMessage extends StreamEvent {
+  /** 0..100; -1: it failed. */
+  progress: number;
   enhanced_image_url?: string | null;
   script?: string | null;
   product_analysis?: string | null;
@@ -97,6 +124,7 @@ export interface VideoStreamMessage extends StreamEvent {
   step: number;
   video_url?: string | null;
   thumbnail_url?: string | null;
+  poster_url?: string | null;
 }
 
 /** A partial image of an enhancement, by a link that lives shortly. */
@@ -117,6 +145,22 @@ export interface StreamOptions<Message> {
   onError?: (error: string, event: any) => void;
   /** The first argument is the percentage of an enhancement, and the step of a video. */
   onProgress?: (progress: number, message: string, event: Message) => void;
+}
+
+/** How a task is followed: see stream.js. */
+export interface Following {
+  /** The stream's scoped address, when it is known. */
+  address?: string | null;
+  /** The task as it is, with a fresh address. */
+  load: () => Promise<any>;
+  /** The event that would tell what the task tells. */
+  snapshot: (task: any) => StreamEvent;
+  /** Each event once; after one that is final nothing comes. */
+  onEvent: (event: any) => void;
+  onConnection: (connected: boolean) => void;
+  onExtra: (name: "preview" | "script", data: any) => void;
+  /** The task cannot be followed any more. */
+  onLost: (problem: any) => void;
 }
 
 interface TaskStream<Message> {

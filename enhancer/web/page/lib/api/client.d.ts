@@ -1,19 +1,5 @@
-export type Connection = {
-    /**
-     * where the interface begins; on the service's own page the default is right
-     */
-    apiUrl: string | URL;
-    /**
-     * the account token, asked for before every call
-     */
-    token: () => string | null;
-    /**
-     * told when the service knows the caller no more
-     */
-    onUnauthenticated: (problem: Problem) => void;
-};
-/** Say where the service is and who calls. @param {Partial<Connection>} given */
-export declare function configure(given: Partial<Connection>): void;
+/** Say where the service is and who calls. @param {Partial<import("../types").Connection>} given */
+export declare function configure(given: Partial<import("../types").Connection>): void;
 /** What time it is at the service, in milliseconds since 1970. */
 export declare const now: () => number;
 /** An answer that is an error: `code` is stable, `message` a sentence for people, `status` 0 when none came. */

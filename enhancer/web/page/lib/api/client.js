@@ -1,18 +1,11 @@
 // How the service is spoken to: its address, the account token, and what its errors become.
 
-/**
- * @typedef {object} Connection
- * @property {string | URL} apiUrl  where the interface begins; on the service's own page the default is right
- * @property {() => string | null} token  the account token, asked for before every call
- * @property {(problem: Problem) => void} onUnauthenticated  told when the service knows the caller no more
- */
-
-/** @type {Connection} */
+/** @type {import("../types").Connection} */
 const connection = { apiUrl: "/api/v1/", token: () => null, onUnauthenticated: () => {} };
 
 let lead = 0; // milliseconds that the service's clock is ahead of this one
 
-/** Say where the service is and who calls. @param {Partial<Connection>} given */
+/** Say where the service is and who calls. @param {Partial<import("../types").Connection>} given */
 export function configure(given) {
   Object.assign(connection, given);
 }

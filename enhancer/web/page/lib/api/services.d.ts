@@ -1,53 +1,37 @@
-export type EnhancementTaskResponse = import("../types").EnhancementTaskResponse;
-export type EnhancementTaskStatusResponse = import("../types").EnhancementTaskStatusResponse;
-export type VideoResponse = import("../types").VideoResponse;
-export type Filter = import("../types").Filter;
-export type Page<T> = import("../types").Page<T>;
 /**
  * Have a photo enhanced and a script written; answers at once with the task, to be followed by its stream.
  * @param {Blob} file
  * @param {string} [description]
  * @param {{duration?: number, language?: string, key?: string}} [options]  `key`: sent again, it brings the same task
- * @returns {Promise<EnhancementTaskResponse>}
+ * @returns {Promise<import("../types").EnhancementTaskResponse>}
  */
 export declare function enhanceAndGenerateScriptAsync(file: Blob, description?: string, { duration, language, key }?: {
     duration?: number;
     language?: string;
     key?: string;
-}): Promise<EnhancementTaskResponse>;
-/** The short task, for polling. @param {number} id @returns {Promise<EnhancementTaskStatusResponse>} */
-export declare const getEnhancementStatus: (id: number) => Promise<EnhancementTaskStatusResponse>;
-/** The whole task. @param {number} id @returns {Promise<EnhancementTaskResponse>} */
-export declare const getEnhancement: (id: number) => Promise<EnhancementTaskResponse>;
-/** @param {Filter} [filter] @returns {Promise<Page<EnhancementTaskResponse>>} */
-export declare const listEnhancements: (filter?: Filter) => Promise<Page<EnhancementTaskResponse>>;
-/** @param {number} id @returns {Promise<EnhancementTaskStatusResponse>} */
-export declare const cancelEnhancement: (id: number) => Promise<EnhancementTaskStatusResponse>;
-/** @param {number} id @returns {Promise<EnhancementTaskResponse>} */
-export declare const retryEnhancement: (id: number) => Promise<EnhancementTaskResponse>;
-/** @param {number} id @returns {Promise<null>} */
-export declare const deleteEnhancement: (id: number) => Promise<null>;
+}): Promise<import("../types").EnhancementTaskResponse>;
 /**
- * Have a video made, of a finished enhancement or of words alone.
- * @param {{enhancementId?: number, prompt?: string, duration?: number, language?: string}} order
- * @returns {Promise<VideoResponse>}
+ * The short task, for polling.
+ * @param {number} id
+ * @returns {Promise<import("../types").EnhancementTaskStatusResponse>}
  */
-export declare function generateVideo({ enhancementId, ...order }: {
-    enhancementId?: number;
+export declare const getEnhancementStatus: (id: number) => Promise<import("../types").EnhancementTaskStatusResponse>;
+/**
+ * Have a video made of a finished enhancement; what is left out is as it says.
+ * @param {{enhancementId: number, prompt?: string, duration?: number, language?: string, key?: string}} order
+ * @returns {Promise<import("../types").VideoResponse>}
+ */
+export declare const generateVideo: ({ enhancementId, key, ...order }: {
+    enhancementId: number;
     prompt?: string;
     duration?: number;
     language?: string;
-}): Promise<VideoResponse>;
-/** @param {number} id @returns {Promise<VideoResponse>} */
-export declare const getVideo: (id: number) => Promise<VideoResponse>;
-/** @param {Filter} [filter] @returns {Promise<Page<VideoResponse>>} */
-export declare const listVideos: (filter?: Filter) => Promise<Page<VideoResponse>>;
-/** @param {number} id @returns {Promise<VideoResponse>} */
-export declare const cancelVideo: (id: number) => Promise<VideoResponse>;
-/** @param {number} id @returns {Promise<VideoResponse>} */
-export declare const retryVideo: (id: number) => Promise<VideoResponse>;
-/** @param {number} id @returns {Promise<null>} */
-export declare const deleteVideo: (id: number) => Promise<null>;
+    key?: string;
+}) => Promise<import("../types").VideoResponse>;
+/** @type {import("../types").Tasks<import("../types").EnhancementTaskResponse>} */
+export declare const enhancements: import("../types").Tasks<import("../types").EnhancementTaskResponse>;
+/** @type {import("../types").Tasks<import("../types").VideoResponse>} */
+export declare const videos: import("../types").Tasks<import("../types").VideoResponse>;
 /**
  * @param {string} email
  * @param {string} password

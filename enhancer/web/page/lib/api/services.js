@@ -1,25 +1,13 @@
-// What can be asked of the service. Every function throws a Problem (see client.js).
+// What can be asked of the service. Every call throws a Problem (see client.js).
 
 import { ask, fetched } from "./client.js";
-
-/**
- * @typedef {import("../types").EnhancementTaskResponse} EnhancementTaskResponse
- * @typedef {import("../types").EnhancementTaskStatusResponse} EnhancementTaskStatusResponse
- * @typedef {import("../types").VideoResponse} VideoResponse
- * @typedef {import("../types").Filter} Filter
- */
-
-/** @template T @typedef {import("../types").Page<T>} Page */
-
-const ENHANCEMENTS = "ai/enhance-and-script";
-const VIDEOS = "videos";
 
 /**
  * Have a photo enhanced and a script written; answers at once with the task, to be followed by its stream.
  * @param {Blob} file
  * @param {string} [description]
  * @param {{duration?: number, language?: string, key?: string}} [options]  `key`: sent again, it brings the same task
- * @returns {Promise<EnhancementTaskResponse>}
+ * @returns {Promise<import("../types").EnhancementTaskResponse>}
  */
 export function enhanceAndGenerateScriptAsync(file, description = "", { duration = 4, language = "en", key } = {}) {
   const form = new FormData();
@@ -27,50 +15,29 @@ export function enhanceAndGenerateScriptAsync(file, description = "", { duration
   form.append("duration", String(duration));
   form.append("language", language);
   form.append("file", file);
-  return ask(`${ENHANCEMENTS}-async`, { method: "POST", form, headers: key ? { "Idempotency-Key": key } : {} });
+  return ask("ai/enhance-and-script-async", { method: "POST", form, headers: named(key) });
 }
-
-/** The short task, for polling. @param {number} id @returns {Promise<EnhancementTaskStatusResponse>} */
-export const getEnhancementStatus = (id) => ask(`${ENHANCEMENTS}/${id}/status`);
-
-/** The whole task. @param {number} id @returns {Promise<EnhancementTaskResponse>} */
-export const getEnhancement = (id) => ask(`${ENHANCEMENTS}/${id}`);
-
-/** @param {Filter} [filter] @returns {Promise<Page<EnhancementTaskResponse>>} */
-export const listEnhancements = (filter) => ask(ENHANCEMENTS + query(filter));
-
-/** @param {number} id @returns {Promise<EnhancementTaskStatusResponse>} */
-export const cancelEnhancement = (id) => ask(`${ENHANCEMENTS}/${id}/cancel`, { method: "POST" });
-
-/** @param {number} id @returns {Promise<EnhancementTaskResponse>} */
-export const retryEnhancement = (id) => ask(`${ENHANCEMENTS}/${id}/retry`, { method: "POST" });
-
-/** @param {number} id @returns {Promise<null>} */
-export const deleteEnhancement = (id) => ask(`${ENHANCEMENTS}/${id}`, { method: "DELETE" });
 
 /**
- * Have a video made, of a finished enhancement or of words alone.
- * @param {{enhancementId?: number, prompt?: string, duration?: number, language?: string}} order
- * @returns {Promise<VideoResponse>}
+ * The short task, for polling.
+ * @param {number} id
+ * @returns {Promise<import("../types").EnhancementTaskStatusResponse>}
  */
-export function generateVideo({ enhancementId, ...order }) {
-  return ask(`${VIDEOS}/generate`, { method: "POST", json: { enhancement_id: enhancementId, ...order } });
-}
+export const getEnhancementStatus = (id) => ask(`ai/enhance-and-script/${id}/status`);
 
-/** @param {number} id @returns {Promise<VideoResponse>} */
-export const getVideo = (id) => ask(`${VIDEOS}/${id}`);
+/**
+ * Have a video made of a finished enhancement; what is left out is as it says.
+ * @param {{enhancementId: number, prompt?: string, duration?: number, language?: string, key?: string}} order
+ * @returns {Promise<import("../types").VideoResponse>}
+ */
+export const generateVideo = ({ enhancementId, key, ...order }) =>
+  ask("videos/generate", { method: "POST", json: { enhancement_id: enhancementId, ...order }, headers: named(key) });
 
-/** @param {Filter} [filter] @returns {Promise<Page<VideoResponse>>} */
-export const listVideos = (filter) => ask(VIDEOS + query(filter));
+/** @type {import("../types").Tasks<import("../types").EnhancementTaskResponse>} */
+export const enhancements = tasks("ai/enhance-and-script");
 
-/** @param {number} id @returns {Promise<VideoResponse>} */
-export const cancelVideo = (id) => ask(`${VIDEOS}/${id}/cancel`, { method: "POST" });
-
-/** @param {number} id @returns {Promise<VideoResponse>} */
-export const retryVideo = (id) => ask(`${VIDEOS}/${id}/retry`, { method: "POST" });
-
-/** @param {number} id @returns {Promise<null>} */
-export const deleteVideo = (id) => ask(`${VIDEOS}/${id}`, { method: "DELETE" });
+/** @type {import("../types").Tasks<import("../types").VideoResponse>} */
+export const videos = tasks("videos");
 
 /**
  * @param {string} email
@@ -82,8 +49,16 @@ export const signIn = (email, password) => ask("auth/login", { method: "POST", j
 /** A file by a path or a link of a task. @param {string} link @returns {Promise<Blob>} */
 export const openFile = async (link) => (await fetched(link)).blob();
 
-/** @param {Filter} [filter] */
-function query(filter = {}) {
-  const given = Object.entries(filter).filter(([, value]) => value != null);
-  return given.length ? `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}` : "";
+/** @param {string} path @returns {import("../types").Tasks<any>} */
+function tasks(path) {
+  return {
+    get: (id) => ask(`${path}/${id}`),
+    list: (filter = {}) => ask(`${path}?${new URLSearchParams(JSON.parse(JSON.stringify(filter)))}`),
+    cancel: (id) => ask(`${path}/${id}/cancel`, { method: "POST" }),
+    retry: (id) => ask(`${path}/${id}/retry`, { method: "POST" }),
+    remove: (id) => ask(`${path}/${id}`, { method: "DELETE" }),
+  };
 }
+
+/** @param {string} [key] @returns {Record<string, string>} */
+const named = (key) => (key ? { "Idempotency-Key": key } : {});

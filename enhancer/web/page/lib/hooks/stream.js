@@ -6,32 +6,17 @@
 
 import { here } from "../api/client.js";
 
-/**
- * @typedef {import("../types").StreamEvent} StreamEvent
- * @typedef {import("../types").Status} Status
- * @typedef {import("../api/client.js").Problem} Problem
- *
- * @typedef {object} Following
- * @property {string | null} [address]  the stream's scoped address, when it is known
- * @property {() => Promise<any>} load  the task as it is, with a fresh address
- * @property {(task: any) => StreamEvent} snapshot  the event that would tell what the task tells
- * @property {(event: any) => void} onEvent  each event once; after one that is final nothing comes
- * @property {(connected: boolean) => void} onConnection
- * @property {(name: "preview" | "script", data: any) => void} onExtra
- * @property {(problem: Problem) => void} onLost  the task cannot be followed any more
- */
-
 /** Milliseconds: before the first new attempt, the longest pause, how long a stream may say nothing. */
 export const PACE = { retry: 1000, longest: 5000, silence: 6000, quiet: 30_000 };
 
 const FINAL = ["completed", "failed", "cancelled"];
 
-/** Whether nothing comes after this. @param {{status: Status}} task */
+/** Whether nothing comes after this. @param {{status: string}} task */
 export const isFinal = ({ status }) => FINAL.includes(status);
 
 /**
  * Follow a task until its end.
- * @param {Following} following
+ * @param {import("../types").Following} following
  * @returns {() => void} stops it
  */
 export function follow({ address, load, snapshot, onEvent, onConnection, onExtra, onLost }) {
@@ -102,7 +87,7 @@ export function follow({ address, load, snapshot, onEvent, onConnection, onExtra
       if (!source || source.readyState === 2 || (news && source.readyState === 1)) renew(task.stream_url);
       else lookIn(looks > 1 && source.readyState ? PACE.quiet : PACE.silence);
     } catch (error) {
-      const problem = /** @type {Problem} */ (error);
+      const problem = /** @type {import("../api/client.js").Problem} */ (error);
       if (over) return;
       if (problem.passing ?? true) return fail();
       stop();
@@ -116,7 +101,7 @@ export function follow({ address, load, snapshot, onEvent, onConnection, onExtra
     open(link);
   }
 
-  /** @param {StreamEvent} event @param {boolean} polled */
+  /** @param {import("../types").StreamEvent} event @param {boolean} polled */
   function tell(event, polled) {
     said.set(key(event), polled);
     if (isFinal(event)) stop();
@@ -135,5 +120,5 @@ export function follow({ address, load, snapshot, onEvent, onConnection, onExtra
   return stop;
 }
 
-/** @param {StreamEvent & {step?: number}} event */
+/** @param {import("../types").StreamEvent & {step?: number}} event */
 const key = ({ status, step, progress, message }) => [status, step, isFinal({ status }) || progress, message].join();

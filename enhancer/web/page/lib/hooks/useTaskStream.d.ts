@@ -2,7 +2,7 @@ export type StreamEvent = import("../types").StreamEvent;
 export type Options = import("../types").StreamOptions<any>;
 export type Kind = {
     load: (id: number) => Promise<any>;
-    snapshot: (task: any) => StreamEvent;
+    reached: (task: any) => object;
 };
 /**
  * @param {Kind} kind

@@ -6,7 +6,7 @@ import { follow } from "./stream.js";
 /**
  * @typedef {import("../types").StreamEvent} StreamEvent
  * @typedef {import("../types").StreamOptions<any>} Options
- * @typedef {{load: (id: number) => Promise<any>, snapshot: (task: any) => StreamEvent}} Kind
+ * @typedef {{load: (id: number) => Promise<any>, reached: (task: any) => object}} Kind
  */
 
 const NOTHING = {
@@ -35,7 +35,7 @@ export function useTaskStream(kind, options) {
     const stop = follow({
       address: latest.current.streamUrl,
       load: () => kind.load(taskId),
-      snapshot: kind.snapshot,
+      snapshot: (task) => ({ ...snapshot(task), ...kind.reached(task) }),
       onConnection: (isConnected) => update(() => ({ isConnected })),
       onExtra: (name, data) => update(() => (name === "script" ? { script: data.script } : { preview: data })),
       onEvent: (event) => {
@@ -55,6 +55,16 @@ export function useTaskStream(kind, options) {
 }
 
 /**
+ * The event that would tell what a task tells.
+ * @param {any} task
+ */
+const snapshot = ({ error_message, updated_at, ...task }) => ({
+  ...task,
+  timestamp: Date.parse(updated_at) / 1000,
+  error: error_message ?? undefined,
+});
+
+/**
  * In the order in which things happened: what a look at the status told may come before what a stream brings later.
  * @param {StreamEvent[]} messages
  * @param {StreamEvent} event
@@ -71,7 +81,7 @@ function placed(messages, event) {
 function announce(event, { onComplete, onError, onProgress }) {
   if (event.status === "failed") onError?.(event.error ?? "", event);
   else {
-    onProgress?.(event.progress, event.message ?? "", event);
+    onProgress?.(event.progress ?? 0, event.message ?? "", event);
     if (event.status === "completed") onComplete?.(event);
     if (event.status === "cancelled") onError?.(event.message ?? "", event);
   }

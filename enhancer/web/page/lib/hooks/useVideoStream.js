@@ -1,24 +1,12 @@
 // Interface 2, live: a video's steps.
 
-import { getVideo } from "../api/services.js";
+import { videos } from "../api/services.js";
 import { useTaskStream } from "./useTaskStream.js";
 
 const KIND = {
-  load: getVideo,
+  load: videos.get,
   /** @param {import("../types").VideoResponse} video */
-  snapshot: (video) => ({
-    step: video.status === "failed" ? -1 : video.step,
-    progress: video.progress,
-    status: video.status,
-    message: video.message,
-    timestamp: Date.parse(video.updated_at) / 1000,
-    video_url: video.video_url,
-    thumbnail_url: video.thumbnail_url,
-    error: video.error_message ?? undefined,
-    error_code: video.error_code ?? undefined,
-    eta_seconds: video.eta_seconds,
-    queue_position: video.queue_position,
-  }),
+  reached: ({ status, step }) => ({ step: status === "failed" ? -1 : step }),
 };
 
 /**
