@@ -17,6 +17,7 @@ Point = Literal[
     "before-gate",
     "after-gate",  # the permit is committed, the provider not called
     "after-call",  # the answer is in memory
+    "after-order",  # the id of an order is stored, the provider not asked for it yet
     "after-store",  # its bytes are stored, the step is not `done`
     "after-done",  # the step is `done`, nobody was told
     "before-finish",

@@ -5,7 +5,7 @@ Every error raised on purpose, each with a stable `code`.
     ├── SetupError                  the operator has to set or install something
     ├── RequestError                the answer to a caller (web/errors.py gives each class its HTTP status)
     │   ├── Unauthenticated  SubscriptionRequired  Forbidden  NotFound  Conflict
-    │   ├── UploadTooLarge  UnsupportedImage  InvalidImage  InvalidRequest
+    │   ├── UploadTooLarge  UnsupportedImage  InvalidImage  InvalidRequest  VideoUnavailable
     │   └── RetryLater
     │       └── TooManyRequests  QueueFull  StorageUnavailable
     └── TaskError                   why a task failed; its `code` becomes the task's `error_code`
@@ -137,6 +137,12 @@ class StorageUnavailable(RetryLater):
     """The storage cannot be reached; try again in a moment."""
 
     code = "storage_unavailable"
+
+
+class VideoUnavailable(RequestError):
+    """This service renders no videos: the extra `video` is not installed."""
+
+    code = "video_unavailable"
 
 
 class TaskError(EnhancerError):

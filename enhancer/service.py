@@ -13,18 +13,18 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from enhancer import accounts, embedded
+from enhancer import accounts, clips, embedded
 from enhancer.bus import Bus
 from enhancer.domain.tasks import Kind
 from enhancer.errors import SetupError, StorageUnavailable
 from enhancer.housekeeping import Housekeeping
-from enhancer.pipeline import enhancement
+from enhancer.pipeline import enhancement, video
 from enhancer.pipeline.engine import Engine
 from enhancer.pipeline.lifecycle import CANCEL, Lifecycle
 from enhancer.pipeline.orders import WAKE, Limits, Orders
 from enhancer.pipeline.plans import Tools
 from enhancer.pipeline.policy import Policy
-from enhancer.providers import Images, Scripts
+from enhancer.providers import Images, Scripts, Videos
 from enhancer.providers.studio import StudioImages, StudioScripts
 from enhancer.settings import Settings
 from enhancer.storage import database, migrations
@@ -35,7 +35,7 @@ from enhancer.workers import Terms, Workers
 
 log = logging.getLogger(__name__)
 
-PLANS = {Kind.ENHANCEMENT: enhancement.PLAN}
+PLANS = {Kind.ENHANCEMENT: enhancement.PLAN, Kind.VIDEO: video.PLAN}
 
 CONNECT_PATIENCE = 30.0  # seconds for PostgreSQL to come up beside us
 
@@ -110,15 +110,16 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
         files = open_files(settings)
         bus = await stack.enter_async_context(Bus.open(base.redis_url))
         images, scripts = await stack.enter_async_context(_providers(settings))
-        tools = Tools(files, images, scripts, _links(settings, base.tokens))
+        videos = await stack.enter_async_context(_videos(settings))
+        tools = Tools(files, images, scripts, videos, _links(settings, base.tokens))
         limits = Limits(
             of_user=settings.user_pending_limit,
             of_all=settings.queue_limit,
             pixels=settings.max_image_megapixels * 1_000_000,
             attempts=1 + settings.max_retries,
         )
-        longest_call = max(images.longest_call, scripts.longest_call)
-        lifecycle = Lifecycle(base.pool, bus, files, PLANS, longest_call=longest_call)
+        longest_call = max(each.longest_call for each in (images, scripts, videos) if each)
+        lifecycle = Lifecycle(base.pool, bus, tools, PLANS, longest_call=longest_call)
         demo = None if settings.database_url else await accounts.ensure_demo(base.pool)
         if settings.workers:
             await stack.enter_async_context(_workers(settings, base.pool, bus, tools))
@@ -150,12 +151,15 @@ def open_files(settings: Settings) -> Files:
 
 @asynccontextmanager
 async def _workers(settings: Settings, pool: Pool, bus: Bus, tools: Tools) -> AsyncIterator[None]:
-    time_limits = {Kind.ENHANCEMENT: settings.task_timeout}
+    time_limits = {Kind.ENHANCEMENT: settings.task_timeout, Kind.VIDEO: settings.video_timeout}
+    sizes = {Kind.ENHANCEMENT: settings.workers}
+    if tools.videos:
+        sizes[Kind.VIDEO] = settings.video_workers
     repeats = 1 if settings.ambiguous_calls == "repeat-once" else 0
     engine = Engine(pool, bus, tools, PLANS, Policy(time_limits, settings.retry_delay, repeats))
     terms = Terms(
         name=settings.replica_name,
-        size=settings.workers,
+        sizes=sizes,
         per_user=settings.user_running_limit,
         lease=settings.lease,
         poll=settings.poll_interval,
@@ -198,6 +202,20 @@ async def _providers(settings: Settings) -> AsyncIterator[tuple[Images, Scripts]
 
     async with connect(settings) as client:
         yield OpenAIImages(client, settings), OpenAIScripts(client, settings)
+
+
+@asynccontextmanager
+async def _videos(settings: Settings) -> AsyncIterator[Videos | None]:
+    """A server that renders when there is one; None: there is nobody. Raises SetupError."""
+    if settings.video_base_url is None:
+        yield None
+        return
+    if not clips.available():
+        raise SetupError("VIDEO_BASE_URL needs the extra `video`, which checks what comes: pip install '.[video]'")
+    from enhancer.providers import remote  # here: its client is not wanted otherwise
+
+    async with remote.connect(settings) as videos:
+        yield videos
 
 
 def _links(settings: Settings, tokens: Tokens) -> Callable[[str], str]:

@@ -61,11 +61,15 @@ class Settings(BaseSettings):
 
     # the work
     replica: str | None = Field(None, description="Name of this process among replicas; not set: host name and port")
-    workers: int = Field(4, ge=0, le=256, description="Tasks worked on at once; 0: this process only serves")
-    user_running_limit: int = Field(2, ge=1, description="Tasks of one user worked on at once, over all replicas")
+    workers: int = Field(4, ge=0, le=256, description="Enhancements worked on at once; 0: this process only serves")
+    video_workers: int = Field(4, ge=0, le=256, description="Videos worked on at once, beside the other tasks")
+    user_running_limit: int = Field(
+        2, ge=1, description="Tasks of one kind and user worked on at once, over all replicas"
+    )
     user_pending_limit: int = Field(100, ge=1, description="Waiting tasks of one user at most")
     queue_limit: int = Field(10_000, ge=1, description="Waiting tasks of all users at most")
     task_timeout: float = Field(600, gt=0, description="Time limit of an enhancement, seconds")
+    video_timeout: float = Field(1800, gt=0, description="Time limit of a video, seconds")
     max_retries: int = Field(3, ge=0, le=20, description="Further attempts after a failure that may pass")
     retry_delay: float = Field(2, gt=0, description="Pause before the first retry, seconds; doubled each time")
     lease: float = Field(60, gt=0, description="A worker that is silent for this long loses its task, seconds")

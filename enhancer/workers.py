@@ -30,12 +30,13 @@ class Terms:
     """
     How tasks are leased.
 
-    `name` of this replica; `size`: workers; `per_user`: running tasks of one user over all replicas; seconds for
-    `lease`, `poll`, `grace` and the `time_limits` of the kinds that are worked on.
+    `name` of this replica; `sizes`: workers by the kind that they work on, so that long tasks of one kind leave the
+    others their own; `per_user`: running tasks of one kind and user over all replicas; seconds for `lease`, `poll`,
+    `grace` and the `time_limits` by kind.
     """
 
     name: str
-    size: int
+    sizes: Mapping[Kind, int]
     per_user: int
     lease: float
     poll: float
@@ -61,7 +62,7 @@ class Workers:
         self._terms = terms
         self._run = run
         self._abandon = abandon
-        self._queue: asyncio.Queue[Lease] = asyncio.Queue()
+        self._queues: dict[Kind, asyncio.Queue[Lease]] = {kind: asyncio.Queue() for kind in terms.sizes}
         self._leases: set[Lease] = set()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -78,7 +79,11 @@ class Workers:
             asyncio.create_task(self._rounds(keeper), name=keeper.__name__)
             for keeper in (self._feed, self._beat, self._reap)
         ]
-        workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._terms.size)]
+        workers = [
+            asyncio.create_task(self._work(queue), name=f"{kind.value}-{n}")
+            for kind, queue in self._queues.items()
+            for n in range(self._terms.sizes[kind])
+        ]
         try:
             yield
         finally:
@@ -111,27 +116,30 @@ class Workers:
 
     async def _feed(self) -> None:
         """Claim as much as there are idle workers, then wait for a wake-up or the next look."""
-        terms = self._terms
         self._wake.clear()
-        idle = terms.size - len(self._leases)
-        found: list[Task] = []
-        if idle > 0:
-            found = await tasks.claim(
-                self._pool,
-                terms.name,
-                limit=idle,
-                per_user=terms.per_user,
-                lease=terms.lease,
-                time_limits=terms.time_limits,
-            )
+        for kind in self._queues:
+            await self._claim(kind)
+        await self._rest(self._terms.poll)
+
+    async def _claim(self, kind: Kind) -> None:
+        terms = self._terms
+        idle = terms.sizes[kind] - sum(lease.task.kind is kind for lease in self._leases)
+        if idle <= 0:
+            return
+        found = await tasks.claim(
+            self._pool,
+            terms.name,
+            limit=idle,
+            per_user=terms.per_user,
+            lease=terms.lease,
+            time_limits={kind: terms.time_limits[kind]},
+        )
         if found:
             crash.point("after-claim")
         for task in found:
             lease = Lease(task, stopping=self._stopping, cancelled=task.cancel_requested_at is not None)
             self._leases.add(lease)
-            self._queue.put_nowait(lease)
-        if len(found) < idle or idle <= 0:
-            await self._rest(terms.poll)
+            self._queues[kind].put_nowait(lease)
 
     async def _rest(self, seconds: float) -> None:
         """Until a wake-up, or about `seconds`; not exactly, so that replicas spread."""
@@ -141,9 +149,9 @@ class Workers:
         except TimeoutError:
             pass
 
-    async def _work(self) -> None:
+    async def _work(self, queue: asyncio.Queue[Lease]) -> None:
         while not _cancelled():
-            lease = await self._queue.get()
+            lease = await queue.get()
             metrics.BUSY.inc()
             try:
                 await self._run(lease)
@@ -152,7 +160,7 @@ class Workers:
             finally:
                 metrics.BUSY.dec()
                 self._leases.discard(lease)
-                self._queue.task_done()
+                queue.task_done()
                 self._wake.set()
 
     async def _beat(self) -> None:
@@ -191,7 +199,8 @@ class Workers:
         await asyncio.wait([feeder], timeout=FEEDER_ENDS)  # not cancelled: what it claims would be lost for a while
         try:
             async with asyncio.timeout(self._terms.grace):
-                await self._queue.join()
+                for queue in self._queues.values():
+                    await queue.join()
         except TimeoutError:
             log.warning("workers.grace_over", extra={"tasks": sorted(lease.task.id for lease in self._leases)})
 

@@ -22,6 +22,7 @@ OF_REQUESTS = {
     "too_many_requests",
     "queue_full",
     "storage_unavailable",
+    "video_unavailable",
 }
 OF_TASKS = {
     "provider_refused",

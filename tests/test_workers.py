@@ -86,8 +86,9 @@ async def other(pool: Pool) -> User:
 
 
 def terms(name: str = "here", **over: object) -> Terms:
-    usual: dict[str, object] = {"size": 2, "per_user": 9, "lease": 60.0, "poll": 0.05, "grace": 5.0}
-    return Terms(name=name, time_limits=TIME_LIMITS, **{**usual, **over})  # type: ignore[arg-type]
+    usual: dict[str, object] = {"per_user": 9, "lease": 60.0, "poll": 0.05, "grace": 5.0}
+    sizes = {Kind.ENHANCEMENT: over.pop("size", 2)}
+    return Terms(name=name, time_limits=TIME_LIMITS, **{**usual, "sizes": sizes, **over})  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -185,7 +186,9 @@ async def test_a_worker_that_becomes_idle_looks_for_work_at_once(pool: Pool, run
 async def test_a_service_without_workers_claims_nothing(settings: Settings, pool: Pool) -> None:
     async with opened(settings.model_copy(update={"workers": 0})) as front:
         task = await order(front)
-        assert not {"_feed", "_reap", "_beat", "worker-0"} & {running.get_name() for running in asyncio.all_tasks()}
+        assert not {"_feed", "_reap", "_beat", "enhancement-0"} & {
+            running.get_name() for running in asyncio.all_tasks()
+        }
     assert (await reached(pool, task, lambda _: True)).status is Status.PENDING
 
 
@@ -393,7 +396,7 @@ async def test_a_second_stop_does_not_wait(pool: Pool, runs: Runs, user: User) -
     with pytest.raises(asyncio.CancelledError):
         await service
     assert runs.running == set()
-    assert not {"_feed", "_reap", "_beat", "worker-0"} & {running.get_name() for running in asyncio.all_tasks()}
+    assert not {"_feed", "_reap", "_beat", "enhancement-0"} & {running.get_name() for running in asyncio.all_tasks()}
 
 
 async def _all_told(runs: Runs) -> bool:

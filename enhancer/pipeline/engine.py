@@ -31,6 +31,7 @@ from enhancer.pipeline.plans import (
     LeaseLost,
     Plan,
     Result,
+    Step,
     Stopping,
     Tools,
     about,
@@ -38,6 +39,7 @@ from enhancer.pipeline.plans import (
     published,
 )
 from enhancer.pipeline.policy import LAST_WORDS, Policy, to_the_end
+from enhancer.pipeline.waiting import Waiting, withdraw
 from enhancer.storage import tasks
 from enhancer.storage.database import UNREACHABLE, Pool, patiently
 
@@ -56,6 +58,7 @@ class Engine:
         self._plans = plans
         self._policy = policy
         self._gate = Gate(pool, policy)
+        self._waiting = Waiting(self._gate, self._advance)
 
     async def run(self, lease: Lease) -> None:
         """
@@ -86,6 +89,8 @@ class Engine:
         except Exception:  # a task must not kill its worker
             log.exception("task.error", extra=about(job.task))
             await self._failed(job, InternalError())
+        finally:
+            job.close()
 
     async def abandon(self, task: Task) -> None:
         """Fail a task that has no attempt left: every process that worked on it died."""
@@ -109,35 +114,44 @@ class Engine:
     async def _work(self, job: Job) -> None:
         plan = job.plan
         job.check()
-        if job.progress < plan.opens:
+        if job.progress < plan.opens or not job.last_seq:
             await self._advance(job, plan.opens)
         for step in plan.steps:
             if job.progress >= step.reaches:
                 continue
             job.check()
-            if job.progress < step.begins:
+            if step.begins is not None and job.progress < step.begins:
                 await self._advance(job, step.begins)
-            result = await (self._gate.call(job, step, step.provider(self._tools)) if step.provider else step.run(job))
+            result = await self._done(job, step)
             if step is plan.steps[-1]:
                 await self._complete(job, result)
             else:
                 await self._advance(job, step.reaches, result)
 
+    async def _done(self, job: Job, step: Step) -> Result:
+        if step.provider is None:
+            return await step.run(job)
+        provider = step.provider(self._tools)
+        if step.wait is None:
+            return await self._gate.call(job, step, provider)
+        return await self._waiting.made(job, step, step.wait, provider)
+
     # -- what is recorded, then told
 
     async def _advance(self, job: Job, progress: int, result: Result | None = None) -> None:
-        """A point of the scale is reached. Raises LeaseLost."""
+        """A point of the scale is reached; one that is passed again does not lower the progress. Raises LeaseLost."""
         found = result.found if result else {}
         job.output |= found
         message = self._message(job, progress)
-        told = self._event(job, progress, message, Status.PROCESSING)
+        reached = max(progress, job.progress)
+        told = self._event(job, reached, message, Status.PROCESSING)
         await self._record(
             job,
             told,
-            lambda: tasks.advance(self._pool, job.task, told, progress=progress, message=message, output=found),
+            lambda: tasks.advance(self._pool, job.task, told, progress=reached, message=message, output=found),
         )
-        job.progress = progress
-        log.info("task.progress", extra={**about(job.task), "progress": progress, "text": message})
+        job.progress = reached
+        log.info("task.progress", extra={**about(job.task), "progress": reached, "text": message})
 
     async def _complete(self, job: Job, result: Result) -> None:
         crash.point("before-finish")
@@ -153,12 +167,18 @@ class Engine:
         )
 
     async def _fail(self, job: Job, error: TaskError) -> None:
+        await self._withdraw(job)
         sentence = messages.reason(error.code, str(error), job.language)
         more = {"error": sentence, "error_code": error.code}
         await self._finish(job, Status.FAILED, sentence, shown=-1, more=more, error=(error.code, sentence))
 
     async def _cancelled(self, job: Job) -> None:
+        await self._withdraw(job)
         await self._finish(job, Status.CANCELLED, messages.phrase("cancelled", job.language))
+
+    async def _withdraw(self, job: Job) -> None:
+        """What is on order for a task that ends without it."""
+        await self._policy.patiently(job, lambda: withdraw(self._pool, job.plan, self._tools, job.task))
 
     async def _finish(
         self,
@@ -277,4 +297,4 @@ class Engine:
         self, job: Job, progress: int, message: str, status: Status, more: Mapping[str, object] | None = None
     ) -> Event:
         """The next event of the task."""
-        return event(job.plan, job.last_seq + 1, progress, message, status, more)
+        return event(job.plan, job.output, job.last_seq + 1, progress, message, status, more)

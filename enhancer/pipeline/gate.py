@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from enhancer import crash, metrics
 from enhancer.domain.tasks import Status
@@ -23,6 +26,7 @@ from enhancer.pipeline.plans import (
     Result,
     ResultLost,
     Step,
+    Wait,
     about,
 )
 from enhancer.pipeline.policy import LAST_WORDS, PATIENCE, Policy, to_the_end
@@ -31,9 +35,19 @@ from enhancer.storage.database import UNREACHABLE, Pool, patiently
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 FRESH = 5.0  # seconds for which a permit stays good whose answer was lost; a call's longest life has that to spare
 PERMIT_LIFE = 10.0  # seconds after which others may soon take a call for dead that a frozen process has yet to make
 SHORTEST_WAIT = 1.0  # seconds for a gate that opens any moment: its clock is PostgreSQL's, not ours
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An order by the provider's id; `now`: it was placed by this holder of the task."""
+
+    order: str
+    now: bool
 
 
 class Gate:
@@ -48,18 +62,49 @@ class Gate:
         """Run a step that calls a provider: at most once, as far as anybody can know."""
         if job.task.fence > 1 and (kept := await self._policy.patiently(job, lambda: self._earlier(job, step))):
             return kept
+        if kept := await self._opened(job, step, provider):
+            return kept
+        result = await self._called(job, step, provider, step.run)
+        crash.point("after-store")
+        return await self.keep(job, step, result)
+
+    async def order(self, job: Job, step: Step, wait: Wait, provider: Provider) -> Placed | Result:
+        """
+        Place the order of a step that is waited for, unless an earlier holder of the task has.
+
+        A Result: somebody has brought home already what was ordered.
+        """
+        if job.task.fence > 1 and (found := await self._policy.patiently(job, lambda: self._ordered(job, step))):
+            return found
+        if kept := await self._opened(job, step, provider):
+            return kept
+        order = await self._called(job, step, provider, wait.place)
+        crash.point("after-call")
+        if not await to_the_end(self._submitted(job, step, order)):
+            await wait.withdraw(job.tools, order)
+            raise LeaseLost
+        log.info("order.placed", extra={**about(job.task), "step": step.name, "model": provider.model})
+        crash.point("after-order")
+        return Placed(order, now=True)
+
+    async def keep(self, job: Job, step: Step, result: Result) -> Result:
+        """Record what a step brought; the result that counts. Raises LeaseLost."""
+        kept = await to_the_end(self._keep(job, step, result))
+        crash.point("after-done")
+        return kept
+
+    async def close(self, job: Job, step: Step, order: str, state: steps.State) -> None:
+        """Record that an order has ended without a result."""
+        await self._policy.patiently(job, lambda: steps.close(self._pool, job.task.id, step.name, order, state))
+
+    async def _opened(self, job: Job, step: Step, provider: Provider) -> Result | None:
+        """All that comes before a call. None: it may be made now."""
         self._check_rate(step)
         if step.prepare:
             await step.prepare(job)
         job.check()
         crash.point("before-gate")
-        if kept := await self._passed(job, step, provider):
-            return kept
-        result = await self._called(job, step, provider)
-        crash.point("after-store")
-        kept = await to_the_end(self._keep(job, step, result))
-        crash.point("after-done")
-        return kept
+        return await self._passed(job, step, provider)
 
     async def _passed(self, job: Job, step: Step, provider: Provider) -> Result | None:
         """
@@ -93,11 +138,11 @@ class Gate:
             raise CallInProgress(SHORTEST_WAIT)
         return None
 
-    async def _called(self, job: Job, step: Step, provider: Provider) -> Result:
+    async def _called(self, job: Job, step: Step, provider: Provider, call: Callable[[Job], Awaitable[T]]) -> T:
         """The call itself; how it ended without a result is recorded before that is raised."""
         try:
             with metrics.call(step.name, provider.model):
-                return await step.run(job)
+                return await call(job)
         except ProviderError as error:
             if isinstance(error, ProviderRateLimited):
                 self._hold_back(step, error)
@@ -131,6 +176,15 @@ class Gate:
             return await self._keep(job, step, recovered)
         return None
 
+    async def _ordered(self, job: Job, step: Step) -> Placed | Result | None:
+        """What an earlier holder of the task has ordered, or brought home."""
+        row = await steps.get(self._pool, job.task.id, step.name)
+        if row and row.result is not None:
+            return Result(row.result)
+        if row and row.state is steps.State.SUBMITTED and row.provider_id:
+            return Placed(row.provider_id, now=False)
+        return None
+
     async def _refused_by_gate(self, job: Job, step: Step, provider: Provider, asked: float) -> Result | None:
         """
         Find out why, and what follows: a result after all, a wait, or the end.
@@ -151,11 +205,17 @@ class Gate:
         begun_by_us = row.state is steps.State.STARTED and row.started_at > job.task.updated_at  # which is our claim
         if begun_by_us and _now() - asked < FRESH:
             return None
+        if row.state is steps.State.SUBMITTED:  # by an earlier holder, a moment ago
+            raise CallInProgress(SHORTEST_WAIT)
         remaining = provider.longest_call - (datetime.now(UTC) - row.started_at).total_seconds()
         repeatable = not provider.billed or row.ambiguous < self._policy.repeats
         if repeatable or (row.state is steps.State.STARTED and remaining > 0):
             raise CallInProgress(max(remaining, SHORTEST_WAIT))
         raise OutcomeHeld
+
+    async def _submitted(self, job: Job, step: Step, order: str) -> bool:
+        """Keep the id of an order, however long PostgreSQL is away. False: nobody will ask for it."""
+        return await patiently(lambda: steps.submit(self._pool, job.task, step.name, order), seconds=PATIENCE)
 
     async def _keep(self, job: Job, step: Step, result: Result) -> Result:
         """Record a result that was paid for, however long PostgreSQL is away. Raises LeaseLost."""

@@ -10,10 +10,10 @@ from enhancer.domain.tasks import Event, Kind, Status, Task
 from enhancer.errors import Conflict, NotFound
 from enhancer.pipeline import messages
 from enhancer.pipeline.orders import WAKE
-from enhancer.pipeline.plans import Plan, event, published
+from enhancer.pipeline.plans import Plan, Tools, event, published
+from enhancer.pipeline.waiting import withdraw
 from enhancer.storage import lifecycle, tasks
 from enhancer.storage.database import Pool
-from enhancer.storage.files import Files
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ ROUNDS = 5  # times that a task may change between our look and our statement
 class Lifecycle:
     """Cancel, retry and delete, for every kind that has a plan. `longest_call` in seconds: of any provider."""
 
-    def __init__(self, pool: Pool, bus: Bus, files: Files, plans: Mapping[Kind, Plan], *, longest_call: float) -> None:
+    def __init__(self, pool: Pool, bus: Bus, tools: Tools, plans: Mapping[Kind, Plan], *, longest_call: float) -> None:
         self._pool = pool
         self._bus = bus
-        self._files = files
+        self._tools = tools
         self._plans = plans
         self._longest_call = longest_call
 
@@ -59,7 +59,7 @@ class Lifecycle:
         Raises Conflict in any other state.
         """
         message = messages.phrase("restarted", _language(task))
-        told = event(self._plan(task), task.last_seq + 1, task.progress, message, Status.PROCESSING)
+        told = event(self._plan(task), task.output, task.last_seq + 1, task.progress, message, Status.PROCESSING)
         if not await lifecycle.retry(self._pool, task, told, message=message, longest_call=self._longest_call):
             status = (await self._now(task)).status.value
             raise Conflict(f"The task is {status}; only failed and cancelled ones can be tried again.")
@@ -76,15 +76,16 @@ class Lifecycle:
             await self._now(task)
             raise Conflict("The task is running; cancel it first.")
         for path in self._plan(task).files(task):
-            await self._files.delete(path)
+            await self._tools.files.delete(path)
         log.info("task.deleted", extra={"task": task.id, "kind": task.kind.value})
 
     async def _cancel_waiting(self, task: Task) -> bool:
         message = messages.phrase("cancelled", _language(task))
-        told = event(self._plan(task), task.last_seq + 1, task.progress, message, Status.CANCELLED)
+        told = event(self._plan(task), task.output, task.last_seq + 1, task.progress, message, Status.CANCELLED)
         ended = await lifecycle.cancel_waiting(self._pool, task, told, message=message)
         if ended:
             await self._tell(task, told)
+            await withdraw(self._pool, self._plan(task), self._tools, task)
         return ended
 
     async def _now(self, task: Task) -> Task:

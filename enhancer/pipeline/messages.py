@@ -31,6 +31,18 @@ POINTS: Mapping[str, Mapping[Kind, Mapping[int, str]]] = {
             95: "💾 Saving results...",
             100: "🎉 Enhancement completed successfully!",
         },
+        Kind.VIDEO: {
+            0: "🚀 Video task started",
+            1: "📖 Reference image loaded ({reference_mb:.2f}MB)",
+            2: "📝 Prompt composed ({prompt_length} characters)",
+            3: "📐 Reference frame fitted ({size})",
+            4: "📤 Submitted to {video_model}",
+            5: "🎬 Rendering video...{percent}",
+            6: "✅ Video rendered",
+            7: "🔎 Video downloaded and checked ({size}, {seconds:.1f} s, {video_mb:.2f}MB)",
+            8: "💾 Video saved with thumbnail",
+            9: "🎉 Video completed successfully!",
+        },
     },
     "zh": {
         Kind.ENHANCEMENT: {
@@ -50,6 +62,18 @@ POINTS: Mapping[str, Mapping[Kind, Mapping[int, str]]] = {
             95: "💾 正在保存结果…",
             100: "🎉 图片增强已成功完成！",
         },
+        Kind.VIDEO: {
+            0: "🚀 视频任务已开始",
+            1: "📖 参考图片已加载（{reference_mb:.2f}MB）",
+            2: "📝 提示词已生成（{prompt_length} 个字符）",
+            3: "📐 参考帧已调整（{size}）",
+            4: "📤 已提交至 {video_model}",
+            5: "🎬 正在渲染视频…{percent}",
+            6: "✅ 视频渲染完成",
+            7: "🔎 视频已下载并检查（{size}，{seconds:.1f} 秒，{video_mb:.2f}MB）",
+            8: "💾 视频和缩略图已保存",
+            9: "🎉 视频已成功完成！",
+        },
     },
 }
 
@@ -62,6 +86,7 @@ PHRASES: Mapping[str, Mapping[str, str]] = {
         "landscape": "landscape",
         "portrait": "portrait",
         "square": "square",
+        "video_prompt": "A short advertisement of the product in the picture: the camera moves slowly towards it.",
     },
     "zh": {
         "retrying": "⏳ {seconds:.0f} 秒后重试（{retry}/{retries}）：{reason}",
@@ -71,6 +96,7 @@ PHRASES: Mapping[str, Mapping[str, str]] = {
         "landscape": "横向",
         "portrait": "纵向",
         "square": "方形",
+        "video_prompt": "图中产品的一段广告短片：镜头缓缓推近产品。",
     },
 }
 

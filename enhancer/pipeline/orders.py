@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from pydantic import BaseModel
+
 from enhancer import crash, imaging
 from enhancer.bus import Bus
-from enhancer.domain.enhancements import EnhancementInput
-from enhancer.domain.tasks import Kind, Task
-from enhancer.errors import QueueFull, SubscriptionRequired, TooManyRequests
+from enhancer.domain.enhancements import EnhancementInput, EnhancementOutput
+from enhancer.domain.images import Photo
+from enhancer.domain.tasks import Kind, Status, Task
+from enhancer.domain.videos import VideoInput
+from enhancer.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    QueueFull,
+    SubscriptionRequired,
+    TooManyRequests,
+)
 from enhancer.storage import subscriptions, tasks
 from enhancer.storage.database import Pool
 from enhancer.storage.files import Files
@@ -44,6 +56,19 @@ class Accepted:
 
     task: Task
     replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What an enhancement gives to a video: the path of the image, the script, seconds, and the language."""
+
+    image: str
+    script: str
+    duration: int
+    language: str
+
+
+_NO_SOURCE = _Source("", "", 4, "en")
 
 
 class Orders:
@@ -108,8 +133,7 @@ class Orders:
             named = IdempotencyKey(key, await asyncio.to_thread(_hash, photo, words))
             if earlier := await tasks.of_key(self._pool, user_id, named):
                 return Accepted(earlier, replayed=True)
-        photo.seek(0)
-        found = await asyncio.to_thread(imaging.verify, photo, max_pixels=self._limits.pixels)
+        found = await self._verified(photo)
         name = secrets.token_urlsafe(16)
         original = f"user_{user_id}/originals/original_{name}.{found.format.extension}"
         order = EnhancementInput(
@@ -119,25 +143,86 @@ class Orders:
             duration=duration,
             language=language,
         )
-        photo.seek(0)
         await self._files.write(original, photo)
+        return await self._insert(user_id, Kind.ENHANCEMENT, order, original, named)
+
+    async def video(
+        self,
+        user_id: int,
+        photo: BinaryIO | None,
+        *,
+        enhancement_id: int | None,
+        prompt: str | None,
+        duration: int | None,
+        language: str | None,
+        key: str | None = None,
+    ) -> Accepted:
+        """
+        Accept a video, of a finished enhancement or of a photo; what is None is as in the enhancement.
+
+        Raises what `enhancement` raises, InvalidRequest without either, NotFound for an enhancement that is not the
+        user's, and Conflict for one that is not completed.
+        """
+        if enhancement_id is None and photo is None:
+            raise InvalidRequest(("enhancement_id", "Name a completed enhancement, or send a photo as `file`."))
+        named = None
+        if key is not None:
+            words = (Kind.VIDEO.value, *map(repr, (enhancement_id, prompt, duration, language)))
+            named = IdempotencyKey(key, await asyncio.to_thread(_hash, photo or io.BytesIO(), words))
+            if earlier := await tasks.of_key(self._pool, user_id, named):
+                return Accepted(earlier, replayed=True)
+        source = await self._enhancement(user_id, enhancement_id) if enhancement_id is not None else _NO_SOURCE
+        name = secrets.token_urlsafe(16)
+        reference = f"user_{user_id}/videos/reference_{name}."
+        if photo is not None:
+            reference += (await self._verified(photo)).format.extension
+            await self._files.write(reference, photo)
+        else:  # a copy, for the enhancement may be deleted
+            reference += "jpg"
+            await self._files.write(reference, await self._files.read(source.image))
+        order = VideoInput(
+            key=name,
+            reference=reference,
+            enhancement_id=enhancement_id,
+            prompt=prompt or source.script,
+            duration=duration or source.duration,
+            language=language or source.language,
+        )
+        return await self._insert(user_id, Kind.VIDEO, order, reference, named)
+
+    async def _enhancement(self, user_id: int, task_id: int) -> _Source:
+        """What a video can be made of. Raises NotFound or Conflict."""
+        task = await tasks.get(self._pool, task_id)
+        if task is None or task.user_id != user_id or task.kind is not Kind.ENHANCEMENT:
+            raise NotFound("There is no such enhancement.")
+        if task.status is not Status.COMPLETED:
+            raise Conflict(f"The enhancement is {task.status.value}; a video needs a completed one.")
+        order, output = EnhancementInput.model_validate(task.input), EnhancementOutput.model_validate(task.output)
+        return _Source(output.enhanced_path or "", output.script or "", order.duration, order.language)
+
+    async def _verified(self, photo: BinaryIO) -> Photo:
+        """What the photo is; it stands at its beginning again."""
+        photo.seek(0)
+        found = await asyncio.to_thread(imaging.verify, photo, max_pixels=self._limits.pixels)
+        photo.seek(0)
+        return found
+
+    async def _insert(
+        self, user_id: int, kind: Kind, order: BaseModel, stored: str, key: IdempotencyKey | None
+    ) -> Accepted:
+        """Accept an order whose file is `stored`; when it is not accepted, the file goes."""
         try:
             task = await tasks.insert(
-                self._pool,
-                user_id,
-                Kind.ENHANCEMENT,
-                order.model_dump(),
-                max_attempts=self._limits.attempts,
-                key=named,
+                self._pool, user_id, kind, order.model_dump(), max_attempts=self._limits.attempts, key=key
             )
-        except (CommitLost, asyncio.CancelledError):  # if the task is there it needs its photo; else it is a stray
+        except (CommitLost, asyncio.CancelledError):  # if the task is there it needs its file; else it is a stray
             raise
         except Exception:
-            await self._files.delete(original)
+            await self._files.delete(stored)
             raise
         if task is None:
-            await self._files.delete(original)
-            return await self._not_inserted(user_id, named)
+            await self._files.delete(stored)
+            return await self._not_inserted(user_id, key)
         crash.point("after-accept")
         log.info("task.accepted", extra={"task": task.id, "kind": task.kind.value, "user": user_id})
         await self._bus.publish(WAKE, str(task.id))

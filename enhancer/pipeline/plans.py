@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from enhancer.domain.tasks import Event, Kind, Lease, Status, Task, encode
-from enhancer.errors import InternalError, OutcomeUnknown, StorageUnavailable, TaskError
-from enhancer.providers import Images, Scripts
+from enhancer.errors import InternalError, OrderLost, OutcomeUnknown, StorageUnavailable, TaskError
+from enhancer.providers import Images, Rendering, Scripts, Videos
 from enhancer.storage.database import patiently
 from enhancer.storage.files import Files
 
@@ -37,11 +37,16 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What steps work with. `link`: a file's path -> its signed address."""
+    """
+    What steps work with.
+
+    `videos`: None when this process has nobody who renders. `link`: a file's path -> its signed address.
+    """
 
     files: Files
     images: Images
     scripts: Scripts
+    videos: Videos | None
     link: Callable[[str], str]
 
 
@@ -51,7 +56,8 @@ class Job:
     A task while it is worked on.
 
     `output` is what the row holds plus what steps have found since; `progress` and `last_seq` likewise. `kept` holds
-    bytes by their path, so that the step after need not read what the step before has just written.
+    bytes by their path, so that the step after need not read what the step before has just written; `large` holds
+    open temporary files in the same way, for what should not be in memory.
     """
 
     lease: Lease
@@ -61,6 +67,7 @@ class Job:
     progress: int
     last_seq: int
     kept: dict[str, bytes] = field(default_factory=dict)
+    large: dict[str, BinaryIO] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -86,9 +93,24 @@ class Job:
         raises StorageUnavailable.
         """
         self.kept[path] = data
-        await patiently(
-            lambda: self.tools.files.write(path, data), seconds=STORE_PATIENCE, errors=(StorageUnavailable,)
-        )
+        await self._store(path, data)
+
+    async def write_large(self, path: str) -> None:
+        """Store what `large` holds under this path. Raises as `write` does."""
+        await self._store(path, self.large[path])
+
+    def close(self) -> None:
+        """Let go of the temporary files."""
+        while self.large:
+            self.large.popitem()[1].close()
+
+    async def _store(self, path: str, data: bytes | BinaryIO) -> None:
+        async def write() -> None:
+            if not isinstance(data, bytes):
+                data.seek(0)
+            await self.tools.files.write(path, data)
+
+        await patiently(write, seconds=STORE_PATIENCE, errors=(StorageUnavailable,))
 
     def check(self) -> None:
         """Raises Stopping or CancelRequested when the work should not go on."""
@@ -107,22 +129,44 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """
+    How a step is done whose provider takes an order and has it ready later.
+
+    `place` orders, and brings the provider's id for it; `look` asks how far it is; `collect` fetches what was made;
+    `withdraw` tells the provider that nobody wants it any more. The points that are told meanwhile: `placed`, `making`
+    (again and again, with the provider's percentage), `made` and `collected`.
+    """
+
+    place: Callable[[Job], Awaitable[str]]
+    look: Callable[[Job, str], Awaitable[Rendering]]
+    collect: Callable[[Job, str], Awaitable[Result]]
+    withdraw: Callable[[Tools, str], Awaitable[None]]
+    placed: int
+    making: int
+    made: int
+    collected: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """
-    A part of a plan, from one point of the scale to another.
+    A part of a plan, from one point of the scale to another; `begins` is None when its beginning is not told.
 
     A step that was done is skipped when the task goes on elsewhere, so what later steps need of it must be in its
     Result or in the store. With `provider` its call passes the gate: `prepare` comes before it, so that what fails
-    there is not taken for a call; `recover` finds a result that was stored by a process that could not say so.
+    there is not taken for a call; `recover` finds a result that was stored by a process that could not say so. With
+    `wait` the call is an order, and `run` keeps what was collected.
     """
 
     name: str
-    begins: int
+    begins: int | None
     reaches: int
     run: Callable[[Job], Awaitable[Result]]
     provider: Callable[[Tools], Provider] | None = None
     prepare: Callable[[Job], Awaitable[None]] | None = None
     recover: Callable[[Job], Awaitable[Result | None]] | None = None
+    wait: Wait | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +175,7 @@ class Plan:
     How a kind of task is done. `opens` is the first point; the last step reaches the top of the scale.
 
     `words`: the values that the messages name. `closing`: what the last event tells beside the message. `files`: the
-    paths of all that may be stored for a task.
+    paths of all that may be stored for a task. `beside`: what every event tells beside its point, from a task's output.
     """
 
     kind: Kind
@@ -141,13 +185,20 @@ class Plan:
     words: Callable[[Job], Mapping[str, object]]
     closing: Callable[[Job], Mapping[str, object]]
     files: Callable[[Task], Sequence[str]]
+    beside: Callable[[Mapping[str, object]], Mapping[str, object]] = lambda output: {}
 
 
 def event(
-    plan: Plan, seq: int, at: int, message: str, status: Status, more: Mapping[str, object] | None = None
+    plan: Plan,
+    output: Mapping[str, object],
+    seq: int,
+    at: int,
+    message: str,
+    status: Status,
+    more: Mapping[str, object] | None = None,
 ) -> Event:
-    """An event of the plan's kind; a failed one speaks by its `error` alone."""
-    data: dict[str, object] = {plan.scale.field: at}
+    """An event of the plan's kind; `output` is the task's. A failed one speaks by its `error` alone."""
+    data: dict[str, object] = {plan.scale.field: at, **plan.beside(output)}
     if status is not Status.FAILED:
         data["message"] = message
     data |= {"status": status.value, **(more or {}), "timestamp": round(time.time(), 3)}
@@ -184,6 +235,12 @@ class OutcomeHeld(OutcomeUnknown):
 
 class ResultLost(InternalError):
     """A result was paid for, and the storage could not take it."""
+
+    retry = False
+
+
+class OrderGone(OrderLost):
+    """The provider does not know a paid order any more."""
 
     retry = False
 

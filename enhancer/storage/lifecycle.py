@@ -51,8 +51,9 @@ async def retry(pool: Pool, task: Task, event: Event, *, message: str, longest_c
     Let a failed or cancelled task wait again, with all its attempts and what it has reached.
 
     Its former events go: a stream that replayed the old end would end there. Finished paid steps are kept. A call of
-    unknown outcome counts as ambiguous and may be made again, but not within `longest_call` seconds of its start. A
-    pause that was cut short by a cancellation is kept, too. False: the task is neither failed nor cancelled.
+    unknown outcome counts as ambiguous and may be made again, but not within `longest_call` seconds of its start; an
+    order that brought nothing is over, and is placed anew. A pause that was cut short by a cancellation is kept, too.
+    False: the task is neither failed nor cancelled.
     """
     found = await pool.fetchval(
         """
@@ -63,12 +64,12 @@ async def retry(pool: Pool, task: Task, event: Event, *, message: str, longest_c
                 message = $4, last_seq = $2, updated_at = now(),
                 run_at = greatest(now(), run_at, (
                     SELECT max(started_at) + $5::interval FROM task_steps
-                    WHERE task_id = $1 AND state IN ('started', 'ambiguous')))
+                    WHERE task_id = $1 AND state IN ('started', 'ambiguous') AND provider_id IS NULL))
             WHERE id = $1 AND status IN ('failed', 'cancelled') AND last_seq = $2 - 1
             RETURNING id),
         steps AS (
             UPDATE task_steps SET state = 'refused', ambiguous = ambiguous + 1
-            FROM moved WHERE task_id = moved.id AND state IN ('started', 'ambiguous') AND provider_id IS NULL),
+            FROM moved WHERE task_id = moved.id AND state IN ('started', 'ambiguous')),
         forgotten AS (
             DELETE FROM task_events USING moved WHERE task_id = moved.id AND seq < $2)
         INSERT INTO task_events (task_id, seq, data) SELECT id, $2, $3::json FROM moved

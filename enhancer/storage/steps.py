@@ -77,7 +77,7 @@ async def permit(
             SELECT id, $3, 'started', fence, $6 FROM own
             ON CONFLICT (task_id, step) DO UPDATE
             SET state = 'started', fence = excluded.fence, model = excluded.model, calls = task_steps.calls + 1,
-                started_at = now(), finished_at = NULL,
+                started_at = now(), finished_at = NULL, provider_id = NULL,
                 ambiguous = task_steps.ambiguous + (task_steps.state <> 'refused' AND $7)::int
             WHERE task_steps.fence < excluded.fence
               AND (task_steps.state = 'refused'
@@ -97,6 +97,47 @@ async def permit(
         billed,
     )
     return row is not None
+
+
+async def submit(pool: Pool, task: Task, step: str, provider_id: str) -> bool:
+    """
+    Keep the id of an order that was just placed: whoever holds the task from now on asks for it, and orders no more.
+
+    The lease may be lost, the order is there all the same. False: nobody will ask for it, because the task has ended
+    or another holder has ordered anew.
+    """
+    kept = await pool.fetchval(
+        """
+        UPDATE task_steps AS s SET state = 'submitted', provider_id = $4
+        FROM tasks AS t
+        WHERE s.task_id = $1 AND s.step = $2 AND s.fence = $3 AND t.id = s.task_id AND t.completed_at IS NULL
+          AND (s.state IN ('started', 'ambiguous') OR (s.state = 'submitted' AND s.provider_id = $4))
+        RETURNING true
+        """,
+        task.id,
+        step,
+        task.fence,
+        provider_id,
+    )
+    return bool(kept)
+
+
+async def close(pool: Pool, task_id: int, step: str, provider_id: str, state: State) -> None:
+    """Record how an order ended that brought no result: refused, or ambiguous when it may have been billed."""
+    await pool.execute(
+        """
+        WITH closed AS (
+            UPDATE task_steps SET state = $4, finished_at = now()
+            WHERE task_id = $1 AND step = $2 AND provider_id = $3 AND state = 'submitted'
+            RETURNING fence)
+        UPDATE task_calls AS c SET outcome = $4, finished_at = now() FROM closed
+        WHERE c.task_id = $1 AND c.step = $2 AND c.fence = closed.fence AND c.outcome <> 'done'
+        """,
+        task_id,
+        step,
+        provider_id,
+        state.value,
+    )
 
 
 async def finish(

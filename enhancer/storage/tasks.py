@@ -192,9 +192,9 @@ async def claim(
     """
     Lease up to `limit` waiting tasks of the kinds in `time_limits`, in the order of max-min fairness among users.
 
-    `per_user` caps what one user has running over all replicas; `lease` and the time limits are seconds. Claims come
-    one after another, each seeing what the one before took: two that overlap can go past the cap together. The window
-    is chosen first and locked after: SKIP LOCKED under the LIMIT would let the cap slide.
+    `per_user` caps what one user has running of these kinds over all replicas; `lease` and the time limits are
+    seconds. Claims come one after another, each seeing what the one before took: two that overlap can go past the cap
+    together. The window is chosen first and locked after: SKIP LOCKED under the LIMIT would let the cap slide.
     """
     async with pool.acquire() as connection, connection.transaction():
         # a process that is frozen here must not keep the others from claiming
@@ -204,7 +204,8 @@ async def claim(
         rows = await connection.fetch(
             f"""
             WITH load AS (
-                SELECT user_id, count(*)::int AS n FROM tasks WHERE status = 'processing' GROUP BY user_id),
+                SELECT user_id, count(*)::int AS n FROM tasks WHERE status = 'processing' AND kind = ANY($5)
+                GROUP BY user_id),
             waiting AS (
                 SELECT DISTINCT user_id FROM tasks WHERE status = 'pending'),
             ranked AS (

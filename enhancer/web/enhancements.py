@@ -31,7 +31,7 @@ from enhancer.web.models import (
 async def create(request: web.Request) -> web.Response:
     """POST /api/v1/ai/enhance-and-script-async, a form with `file` -> 202 and the pending task."""
     accepted = await _accept(request)
-    return _accepted(request, accepted.task, replayed=accepted.replayed)
+    return _accepted(request, accepted.task, earlier=accepted.replayed)
 
 
 async def create_and_wait(request: web.Request) -> web.Response:
@@ -45,15 +45,15 @@ async def create_and_wait(request: web.Request) -> web.Response:
             await ending.wait(service.settings.sync_wait)
         task = await tasks.get(service.pool, task.id) or task
     if not task.status.final:
-        return _accepted(request, task, replayed=accepted.replayed)
+        return _accepted(request, task, earlier=accepted.replayed)
     if task.status is Status.COMPLETED:
-        return answer(EnhancementTaskResponse.of(service, task), headers=_replayed(accepted.replayed))
+        return answer(EnhancementTaskResponse.of(service, task), headers=replayed(accepted.replayed))
     code = task.error_code or "conflict"
     return errors.problem(
         errors.TASK_STATUSES.get(code, 502),
         code,
         task.error_message or task.message,
-        headers=_replayed(accepted.replayed),
+        headers=replayed(accepted.replayed),
         more={"task_id": task.id},
     )
 
@@ -123,7 +123,7 @@ async def _accept(request: web.Request) -> Accepted:
         try:
             order = EnhancementTaskCreateRequest.model_validate(form.fields)
         except ValidationError as error:
-            raise InvalidRequest(*_wrong(error)) from None
+            raise InvalidRequest(*wrong(error)) from None
         return await service.orders.enhancement(
             user_id,
             form.file,
@@ -139,15 +139,17 @@ async def _own(request: web.Request) -> tuple[Service, Task]:
     return request.app[SERVICE], await auth.own_task(request, Kind.ENHANCEMENT, auth.caller(request))
 
 
-def _accepted(request: web.Request, task: Task, *, replayed: bool = False) -> web.Response:
+def _accepted(request: web.Request, task: Task, *, earlier: bool = False) -> web.Response:
     service = request.app[SERVICE]
-    headers = {"Location": service.settings.public_url + STATUS.format(id=task.id), **_replayed(replayed)}
+    headers = {"Location": service.settings.public_url + STATUS.format(id=task.id), **replayed(earlier)}
     return answer(EnhancementTaskResponse.of(service, task), status=202, headers=headers)
 
 
-def _replayed(replayed: bool) -> dict[str, str]:
-    return {"Idempotent-Replayed": "true"} if replayed else {}
+def replayed(earlier: bool) -> dict[str, str]:
+    """The header of an answer that an earlier request got, too."""
+    return {"Idempotent-Replayed": "true"} if earlier else {}
 
 
-def _wrong(error: ValidationError) -> list[tuple[str, str]]:
+def wrong(error: ValidationError) -> list[tuple[str, str]]:
+    """(field, message) of each thing that is wrong."""
     return [(".".join(map(str, e["loc"])) or "form", e["msg"]) for e in error.errors(include_url=False)]

@@ -29,6 +29,7 @@ STATUSES: Mapping[type[errors.RequestError], int] = {
     errors.TooManyRequests: 429,
     errors.QueueFull: 503,
     errors.StorageUnavailable: 503,
+    errors.VideoUnavailable: 503,
 }
 
 TASK_STATUSES: Mapping[str, int] = {"provider_rejected_image": 422, "timeout": 504, "internal": 500, "conflict": 409}

@@ -141,6 +141,137 @@ EVENTS: Mapping[str, Example] = {
     },
 }
 
+_VIDEO = f"{_BASE}/api/v1/videos/2"
+_CLIP = f"{_BASE}/uploads/user_1/videos/%s_Wm2uVq8ZtC1r.%s?token=eyJhbGciOi..."
+_OVERLOADED = "The provider accepted the order and could not carry it out."
+
+VIDEO_ORDER: Example = {"enhancement_id": 1}
+VIDEO_PROMPT: Example = {
+    "enhancement_id": 1,
+    "prompt": "Steam rises from the cup; the camera circles it.",
+    "duration": 8,
+}
+
+VIDEO_PENDING: Example = {
+    "id": 2,
+    "user_id": 1,
+    "enhancement_id": 1,
+    "prompt": _SCRIPT,
+    "duration": 4,
+    "language": "en",
+    "status": "pending",
+    "step": 0,
+    "progress": 0,
+    "message": "",
+    "video_url": None,
+    "thumbnail_url": None,
+    "poster_url": None,
+    "width": None,
+    "height": None,
+    "video_model": "wan-3",
+    "error_message": None,
+    "error_code": None,
+    "processing_time": None,
+    "created_at": "2026-03-01T09:31:00.120000Z",
+    "updated_at": "2026-03-01T09:31:00.120000Z",
+    "completed_at": None,
+    "status_url": _VIDEO,
+    "stream_url": f"{_VIDEO}/stream?token=eyJhbGciOi...",
+}
+
+VIDEO_PROCESSING: Example = {
+    **VIDEO_PENDING,
+    "status": "processing",
+    "step": 5,
+    "progress": 62,
+    "message": "🎬 Rendering video... 62%",
+    "width": 1280,
+    "height": 720,
+    "processing_time": 41.3,
+    "updated_at": "2026-03-01T09:31:41.541000Z",
+}
+
+VIDEO_COMPLETED: Example = {
+    **VIDEO_PROCESSING,
+    "status": "completed",
+    "step": 9,
+    "progress": 100,
+    "message": "🎉 Video completed successfully!",
+    "video_url": _CLIP % ("video", "mp4"),
+    "thumbnail_url": _CLIP % ("thumbnail", "jpg"),
+    "poster_url": _CLIP % ("poster", "jpg"),
+    "processing_time": 75.5,
+    "updated_at": "2026-03-01T09:32:15.629000Z",
+    "completed_at": "2026-03-01T09:32:15.629000Z",
+}
+
+VIDEOS: Example = {"items": [VIDEO_COMPLETED], "next_cursor": None}
+
+VIDEO_FAILED: Example = {
+    **VIDEO_PROCESSING,
+    "status": "failed",
+    "message": _OVERLOADED,
+    "error_message": _OVERLOADED,
+    "error_code": "provider_refused",
+    "completed_at": "2026-03-01T09:31:41.541000Z",
+}
+
+VIDEO_CANCELLED: Example = {
+    **VIDEO_PROCESSING,
+    "status": "cancelled",
+    "message": "🛑 Cancelled",
+    "completed_at": "2026-03-01T09:31:41.541000Z",
+}
+
+VIDEO_ORDERS: Example = {
+    "calls": [
+        {
+            "step": "render",
+            "model": "wan-3",
+            "billed": True,
+            "outcome": "done",
+            "usage": {},
+            "started_at": "2026-03-01T09:31:00.541000Z",
+            "finished_at": "2026-03-01T09:32:15.417000Z",
+        }
+    ]
+}
+
+VIDEO_EVENTS: Mapping[str, Example] = {
+    "running": {
+        "step": 5,
+        "progress": 62,
+        "message": "🎬 Rendering video... 62%",
+        "status": "processing",
+        "timestamp": 1772357501.541,
+    },
+    "completed": {
+        "step": 9,
+        "progress": 100,
+        "message": "🎉 Video completed successfully!",
+        "status": "completed",
+        "video_url": _CLIP % ("video", "mp4"),
+        "thumbnail_url": _CLIP % ("thumbnail", "jpg"),
+        "poster_url": _CLIP % ("poster", "jpg"),
+        "timestamp": 1772357535.629,
+    },
+    "failed": {
+        "step": -1,
+        "progress": 62,
+        "status": "failed",
+        "error": _OVERLOADED,
+        "error_code": "provider_refused",
+        "timestamp": 1772357501.541,
+    },
+    "cancelled": {
+        "step": 5,
+        "progress": 62,
+        "message": "🛑 Cancelled",
+        "status": "cancelled",
+        "timestamp": 1772357501.541,
+    },
+}
+
 LOGIN: Example = {"email": "you@example.com", "password": "correct horse battery staple"}
 TOKEN: Example = {"access_token": "eyJhbGciOi...", "token_type": "bearer", "expires_in": 604800}
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from enhancer.domain.enhancements import EnhancementInput, EnhancementOutput
 from enhancer.domain.tasks import Status, Task
+from enhancer.domain.videos import VideoInput, VideoOutput
 from enhancer.service import Service
 
 STREAM = "/api/v1/ai/enhance-and-script/{id}/stream"
@@ -17,6 +18,11 @@ CANCEL = "/api/v1/ai/enhance-and-script/{id}/cancel"
 RETRY = "/api/v1/ai/enhance-and-script/{id}/retry"
 CALLS = "/api/v1/ai/enhance-and-script/{id}/calls"
 TASK = "/api/v1/ai/enhance-and-script/{id}"
+VIDEO = "/api/v1/videos/{id}"
+VIDEO_STREAM = "/api/v1/videos/{id}/stream"
+VIDEO_CANCEL = "/api/v1/videos/{id}/cancel"
+VIDEO_RETRY = "/api/v1/videos/{id}/retry"
+VIDEO_CALLS = "/api/v1/videos/{id}/calls"
 
 
 def _duration(value: object) -> object:
@@ -30,16 +36,19 @@ def _printable(value: str) -> str:
     return value
 
 
+_Words = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_printable)]
+_Duration = Annotated[Literal[4, 8, 12], BeforeValidator(_duration)]
+_Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)]
+
+
 class EnhancementTaskCreateRequest(BaseModel):
     """The fields of the multipart form, beside `file`: the photo (JPEG, PNG or WebP)."""
 
-    user_description: Annotated[str, StringConstraints(max_length=4000), AfterValidator(_printable)] = Field(
+    user_description: _Words = Field(
         "", description="What the product is, in your own words", examples=["A strong espresso in a red cup"]
     )
-    duration: Annotated[Literal[4, 8, 12], BeforeValidator(_duration)] = Field(
-        4, description="Length of the advertisement, seconds"
-    )
-    language: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)] = Field(
+    duration: _Duration = Field(4, description="Length of the advertisement, seconds")
+    language: _Language = Field(
         "en", description="Language of the script and the messages, as a BCP 47 tag", examples=["en", "zh-CN"]
     )
 
@@ -110,6 +119,123 @@ class EnhancementListResponse(BaseModel):
 
     items: list[EnhancementTaskResponse]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null: there are no more")
+
+
+class VideoCreateRequest(BaseModel):
+    """
+    The order for a video: of a completed enhancement, or of a photo that is sent as `file` in a form.
+
+    What is left out is as in the enhancement. With both, the photo takes the place of the enhanced image.
+    """
+
+    enhancement_id: int | None = Field(
+        None, ge=1, le=2**63 - 1, description="A completed enhancement of yours", examples=[1]
+    )
+    prompt: _Words | None = Field(
+        None,
+        description="What is to be seen; left out: the enhancement's script",
+        examples=["[0:00-0:04] Steam rises from a red cup. | Morning, made better."],
+    )
+    duration: _Duration | None = Field(None, description="Length, seconds; left out: the enhancement's, else 4")
+    language: _Language | None = Field(
+        None,
+        description="Language of captions and messages, a BCP 47 tag; left out: the enhancement's, else en",
+        examples=["en", "zh-CN"],
+    )
+
+
+class VideoResponse(BaseModel):
+    """The video."""
+
+    id: int
+    user_id: int
+    enhancement_id: int | None
+    prompt: str = Field(examples=["[0:00-0:04] Steam rises from a red cup. | Morning, made better."])
+    duration: int = Field(description="Seconds")
+    language: str
+    status: Status
+    step: int = Field(ge=0, le=9, description="The step that is reached; 9: completed")
+    progress: int | None = Field(
+        ge=0, le=100, description="How far the provider is, per cent; null while it does not say", examples=[62]
+    )
+    message: str = Field(examples=["🎬 Rendering video... 62%"])
+    video_url: str | None = Field(description="A signed link that expires; ask again for a fresh one")
+    thumbnail_url: str | None = Field(description="A small JPEG, likewise")
+    poster_url: str | None = Field(description="A JPEG of the video's size, likewise")
+    width: int | None = Field(description="Pixels", examples=[1280])
+    height: int | None = Field(description="Pixels", examples=[720])
+    video_model: str = Field(description="offline-studio: rendered here, without a model", examples=["wan-3"])
+    error_message: str | None
+    error_code: str | None
+    processing_time: float | None = Field(description="Seconds since the work began", examples=[75.5])
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    status_url: str
+    stream_url: str = Field(description="With a token for this stream alone that expires within the hour")
+
+    @classmethod
+    def of(cls, service: Service, task: Task) -> VideoResponse:
+        """The video as its owner sees it."""
+        order, output = VideoInput.model_validate(task.input), VideoOutput.model_validate(task.output)
+        base, link = service.settings.public_url, service.link
+        token = service.tokens.stream(task.user_id, task.channel)
+        return cls(
+            id=task.id,
+            user_id=task.user_id,
+            enhancement_id=order.enhancement_id,
+            prompt=output.prompt or order.prompt,
+            duration=order.duration,
+            language=order.language,
+            status=task.status,
+            step=task.progress,
+            progress=output.percent,
+            message=task.message,
+            video_url=output.video_path and link(output.video_path),
+            thumbnail_url=output.thumbnail_path and link(output.thumbnail_path),
+            poster_url=output.poster_path and link(output.poster_path),
+            width=output.width,
+            height=output.height,
+            video_model=output.video_model or (service.tools.videos.model if service.tools.videos else ""),
+            error_message=task.error_message,
+            error_code=task.error_code,
+            processing_time=task.processing_time,
+            created_at=task.created_at,
+            updated_at=task.updated_at,
+            completed_at=task.completed_at,
+            status_url=base + VIDEO.format(id=task.id),
+            stream_url=f"{base}{VIDEO_STREAM.format(id=task.id)}?token={token}",
+        )
+
+
+class VideoListResponse(BaseModel):
+    """A page of the caller's videos, the newest first."""
+
+    items: list[VideoResponse]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null: there are no more")
+
+
+class VideoProgressEvent(BaseModel):
+    """
+    The data of an event of a video's stream.
+
+    The last one carries the links or the error; `step` is -1 when the video failed.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int = Field(ge=-1, le=9)
+    progress: int | None = Field(
+        ge=0, le=100, description="How far the provider is, per cent; null while it does not say"
+    )
+    message: str | None = None
+    status: Status
+    timestamp: float = Field(description="Seconds since 1970, UTC", examples=[1698765432.123])
+    video_url: str | None = None
+    thumbnail_url: str | None = None
+    poster_url: str | None = None
+    error: str | None = None
+    error_code: str | None = None
 
 
 class Call(BaseModel):

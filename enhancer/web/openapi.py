@@ -55,6 +55,7 @@ stable. All codes are listed at the schema `Problem`.
 
 _TAGS: Mapping[str, str] = {
     "Enhancement": "A photo becomes an enhanced image and a script",
+    "Video": "An enhancement or a photo becomes a video",
     "Account": "Who may call",
     "Files": "What went in and what came out",
     "Operations": "For those who run the service",
@@ -212,12 +213,17 @@ def _optional(place: str, name: str, means: str) -> Json:
 
 
 def _request_body(body: Body) -> Json:
-    content: Json = {"schema": _reference(body.model)}
+    contents: Json = {}
+    if body.json:
+        examples = {"examples": _named(body.examples)} if body.examples else {}
+        contents["application/json"] = {"schema": _reference(body.model), **examples}
     if body.form:
-        content["encoding"] = {"file": {"contentType": ", ".join(f.mime for f in Format)}}
-    if body.examples:
-        content["examples"] = _named(body.examples)
-    return {"required": True, "content": {"multipart/form-data" if body.form else "application/json": content}}
+        schema: Json = {"allOf": [_reference(body.model)], "properties": {"file": _PHOTO}}
+        contents["multipart/form-data"] = {
+            "schema": schema if body.json else _reference(body.model),
+            "encoding": {"file": {"contentType": ", ".join(f.mime for f in Format)}},
+        }
+    return {"required": True, "content": contents}
 
 
 def _responses(route: Route) -> Json:
@@ -321,7 +327,7 @@ def _schemas(routes: Iterable[Route]) -> Json:
         list(dict.fromkeys(wanted)), ref_template="#/components/schemas/{model}", schema_generator=_Schemas
     )
     schemas: dict[str, Json] = found["$defs"]
-    for model in {body.model for body in bodies if body.form}:
+    for model in {body.model for body in bodies if body.form and not body.json}:
         form = schemas[model.__name__]
         form["properties"] = {"file": _PHOTO} | _part(form, "properties")
         form["required"] = ["file", *(name for name, field in model.model_fields.items() if field.is_required())]

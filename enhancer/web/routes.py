@@ -9,7 +9,7 @@ from enum import Enum
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-from enhancer.web import accounts, docs, enhancements, examples, health, lists, media, models, streams
+from enhancer.web import accounts, docs, enhancements, examples, health, lists, media, models, streams, videos
 from enhancer.web.examples import Example
 
 API = "/api/v1"
@@ -25,10 +25,11 @@ class Auth(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What is sent: a model as JSON, or as a form with a file beside it."""
+    """What is sent: a model as JSON, or as a form with a file beside it; with both, the file may be left out."""
 
     model: type[BaseModel]
     form: bool = False
+    json: bool = False
     examples: Mapping[str, Example] = field(default_factory=dict)
 
 
@@ -80,6 +81,24 @@ data: {"progress": 50, "message": "✅ Image enhanced (1536x1024)", "status": "p
 
 The last one carries the result or the error; then the server ends the response. A comment line comes every 15 seconds
 of quiet. A task's `stream_url` carries a token for this stream alone.
+"""
+_VIDEO = Body(
+    models.VideoCreateRequest,
+    form=True,
+    json=True,
+    examples={"of an enhancement": examples.VIDEO_ORDER, "in other words": examples.VIDEO_PROMPT},
+)
+_VIDEO_STREAM_DESCRIPTION = """\
+As of an enhancement: first every event so far, then the live ones, each exactly once. Step 5 repeats, with the
+provider's own percentage:
+
+```
+id: 9
+data: {"step": 5, "progress": 62, "message": "🎬 Rendering video... 62%", "status": "processing", ...}
+```
+
+Steps: 0 started, 1 image loaded, 2 prompt composed, 3 frame fitted, 4 submitted, 5 rendering, 6 rendered, 7 downloaded
+and checked, 8 saved, 9 completed; -1 failed.
 """
 _KEY = {"Idempotency-Key": "A name of your own for this order: sent again, it brings the same task, not a second one"}
 _PAGE = {
@@ -294,13 +313,148 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST",
+        f"{API}/videos/generate",
+        videos.create,
+        "Video",
+        "Make a video of a finished enhancement or of a photo; answers at once",
+        Auth.ACCOUNT,
+        {
+            202: Answer(
+                "Accepted: stored and committed",
+                models.VideoResponse,
+                headers=("Location", "Idempotent-Replayed"),
+                examples={"pending": examples.VIDEO_PENDING},
+            )
+        },
+        body=_VIDEO,
+        headers=_KEY,
+        problems=("not_found", *_UPLOAD_PROBLEMS, "video_unavailable"),
+        description=(
+            "JSON with `enhancement_id`, whose image and script are the defaults, or a form with a photo as `file`. "
+            "404 for an enhancement that is not yours, 409 for one that is not completed."
+        ),
+    ),
+    Route(
+        "GET",
+        f"{API}/videos",
+        videos.listing,
+        "Video",
+        "Your videos, the newest first",
+        Auth.ACCOUNT,
+        {200: Answer("A page", models.VideoListResponse, examples={"the last page": examples.VIDEOS})},
+        problems=("invalid_request", "storage_unavailable"),
+        query=_PAGE,
+    ),
+    Route(
+        "GET",
+        models.VIDEO,
+        videos.status,
+        "Video",
+        "How far a video is",
+        Auth.ACCOUNT,
+        {
+            200: Answer(
+                "The video",
+                models.VideoResponse,
+                examples={
+                    "processing": examples.VIDEO_PROCESSING,
+                    "completed": examples.VIDEO_COMPLETED,
+                    "failed": examples.VIDEO_FAILED,
+                },
+            )
+        },
+        problems=("not_found", "storage_unavailable"),
+    ),
+    Route(
+        "POST",
+        models.VIDEO_CANCEL,
+        videos.cancel,
+        "Video",
+        "End a video; whoever renders it is told",
+        Auth.ACCOUNT,
+        {
+            200: Answer(
+                "Cancelled, or about to be",
+                models.VideoResponse,
+                examples={"cancelled": examples.VIDEO_CANCELLED},
+            )
+        },
+        problems=("not_found", "conflict", "storage_unavailable"),
+    ),
+    Route(
+        "POST",
+        models.VIDEO_RETRY,
+        videos.retry,
+        "Video",
+        "Try a failed or cancelled video again; it is ordered anew",
+        Auth.ACCOUNT,
+        {
+            202: Answer(
+                "Waiting again",
+                models.VideoResponse,
+                headers=("Location",),
+                examples={"pending": examples.VIDEO_PENDING},
+            )
+        },
+        problems=(
+            "not_found",
+            "conflict",
+            "subscription_required",
+            "too_many_requests",
+            "queue_full",
+            "storage_unavailable",
+        ),
+    ),
+    Route(
+        "GET",
+        models.VIDEO_CALLS,
+        videos.calls,
+        "Video",
+        "Every order that was placed for a video",
+        Auth.ACCOUNT,
+        {200: Answer("The ledger", models.CallsResponse, examples={"calls": examples.VIDEO_ORDERS})},
+        problems=("not_found", "storage_unavailable"),
+    ),
+    Route(
+        "DELETE",
+        models.VIDEO,
+        videos.delete,
+        "Video",
+        "Remove a video, its events and its files",
+        Auth.ACCOUNT,
+        {204: Answer("Removed")},
+        problems=("not_found", "conflict", "storage_unavailable"),
+    ),
+    Route(
+        "GET",
+        models.VIDEO_STREAM,
+        streams.video,
+        "Video",
+        "Every event of a video as it happens (Server-Sent Events)",
+        Auth.ACCOUNT_OR_LINK,
+        {
+            200: Answer(
+                "Every event once, in order; the schema is that of the `data` of one event",
+                models.VideoProgressEvent,
+                "text/event-stream",
+                examples=examples.VIDEO_EVENTS,
+            ),
+            204: Answer("The last event was seen already: an EventSource stops asking then"),
+        },
+        problems=("not_found", "storage_unavailable"),
+        query={"last_event_id": "Go on after this event, for clients that cannot send the header"},
+        headers={"Last-Event-ID": "Go on after this event; browsers send it by themselves when they reconnect"},
+        description=_VIDEO_STREAM_DESCRIPTION,
+    ),
+    Route(
+        "POST",
         f"{API}/auth/login",
         accounts.login,
         "Account",
         "Sign in",
         Auth.NONE,
         {200: Answer("A token", models.LoginResponse, examples={"token": examples.TOKEN})},
-        body=Body(models.LoginRequest, examples={"you": examples.LOGIN}),
+        body=Body(models.LoginRequest, json=True, examples={"you": examples.LOGIN}),
         problems=("unauthenticated", "invalid_request", "storage_unavailable"),
         description="The token goes into the header `Authorization: Bearer` of every other call.",
     ),
@@ -312,7 +466,7 @@ ROUTES: tuple[Route, ...] = (
         "An original or a result",
         Auth.ACCOUNT_OR_LINK,
         {
-            200: Answer("The file", content_type="image/*", headers=("ETag", "Accept-Ranges")),
+            200: Answer("The file: an image or a video", content_type="image/*", headers=("ETag", "Accept-Ranges")),
             206: Answer("The part that Range asks for", content_type="image/*", headers=("Content-Range",)),
             304: Answer("Unchanged since If-None-Match"),
             416: Answer("There is no such part", headers=("Content-Range",)),

@@ -113,6 +113,11 @@ async def enhancement(request: web.Request) -> web.StreamResponse:
     return await follow(request, Kind.ENHANCEMENT)
 
 
+async def video(request: web.Request) -> web.StreamResponse:
+    """GET /api/v1/videos/{id}/stream -> 200 and the events, or 204 when the last one was seen."""
+    return await follow(request, Kind.VIDEO)
+
+
 async def follow(request: web.Request, kind: Kind) -> web.StreamResponse:
     """The stream of a task of this kind, for its owner or the holder of its stream token."""
     user_id = auth.watcher(request, kind.channel(int(request.match_info["id"])))

@@ -39,7 +39,7 @@ class Form:
 
 
 @asynccontextmanager
-async def form(request: web.Request, *, max_bytes: int) -> AsyncIterator[Form]:
+async def form(request: web.Request, *, max_bytes: int, file_needed: bool = True) -> AsyncIterator[Form]:
     """
     The form of a request, whose file must be called `file` and is gone after the block.
 
@@ -56,7 +56,7 @@ async def form(request: web.Request, *, max_bytes: int) -> AsyncIterator[Form]:
             await _read(request, read, max_bytes)
         except MALFORMED:
             raise InvalidRequest(("file", "The form cannot be read.")) from None
-        if not read.has_file:
+        if file_needed and not read.has_file:
             raise InvalidRequest(("file", "The photo is missing."))
         file.seek(0)
         yield read

@@ -9,7 +9,7 @@ import pytest
 
 from enhancer.domain.tasks import Kind
 from enhancer.pipeline import messages
-from enhancer.pipeline.plans import Plan
+from enhancer.pipeline.plans import Plan, Step
 from enhancer.service import PLANS
 
 ALL = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -17,7 +17,14 @@ ALL = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 
 def points(plan: Plan) -> list[int]:
     """The points that the plan passes, in order."""
-    return [plan.opens, *chain.from_iterable((step.begins, step.reaches) for step in plan.steps)]
+    return [plan.opens, *chain.from_iterable(map(of_step, plan.steps))]
+
+
+def of_step(step: Step) -> list[int]:
+    """The points of one step."""
+    wait = step.wait
+    meanwhile = [wait.placed, wait.making, wait.made, wait.collected] if wait else []
+    return [*([] if step.begins is None else [step.begins]), *meanwhile, step.reaches]
 
 
 def placeholders(text: str) -> set[str]:

@@ -34,6 +34,7 @@ CONTRACT = {
     "too_many_requests": 429,
     "queue_full": 503,
     "storage_unavailable": 503,
+    "video_unavailable": 503,
 }
 
 

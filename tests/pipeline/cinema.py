@@ -1,0 +1,87 @@
+"""A renderer that does as a test tells it, and films that it makes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Sequence
+from functools import cache
+
+import av
+
+from enhancer.domain.images import Size
+from enhancer.providers import Rendering, VideoBrief
+from tests.pipeline.pictures import scene
+
+RATE = 15  # frames a second
+
+Seen = Rendering | Exception
+
+
+@cache
+def film(size: Size = (1280, 720), seconds: int = 4) -> bytes:
+    """An MP4 in which nothing happens."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        frame = av.VideoFrame.from_image(scene(96, 64).resize(size))  # type: ignore[no-untyped-call]
+        for number in range(seconds * RATE):
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return out.getvalue()
+
+
+class Cinema:
+    """
+    Renders what is ordered.
+
+    `shows`: what the looks see, one after another; the last one again and again. `sends`: the file, or what goes wrong.
+    """
+
+    model = "cinema"
+
+    def __init__(self, *shows: Seen, sends: bytes | Exception | None = None, billed: bool = True) -> None:
+        self.shows = list(shows or [Rendering(done=True)])
+        self.sends = sends
+        self.billed = billed
+        self.longest_call = 60.0
+        self.briefs: list[VideoBrief] = []
+        self.looked: list[str] = []
+        self.withdrawn: list[str] = []
+
+    @property
+    def orders(self) -> list[str]:
+        """The ids of what was ordered."""
+        return [f"order-{n}" for n in range(1, len(self.briefs) + 1)]
+
+    async def order(self, brief: VideoBrief) -> str:
+        """See Videos."""
+        self.briefs.append(brief)
+        return self.orders[-1]
+
+    async def look(self, order: str) -> Rendering:
+        """See Videos."""
+        self.looked.append(order)
+        seen = self.shows.pop(0) if len(self.shows) > 1 else self.shows[0]
+        if isinstance(seen, Exception):
+            raise seen
+        return seen
+
+    async def fetch(self, order: str) -> AsyncIterator[bytes]:
+        """See Videos."""
+        if isinstance(self.sends, Exception):
+            raise self.sends
+        brief = self.briefs[-1]
+        data = self.sends if self.sends is not None else film(brief.size, brief.duration)
+        for start in range(0, len(data), 1 << 16):
+            yield data[start : start + (1 << 16)]
+
+    async def withdraw(self, order: str) -> None:
+        """See Videos."""
+        self.withdrawn.append(order)
+
+
+def at(*percents: float | None) -> Sequence[Rendering]:
+    """Looks that see the work get on, each asking for the next at once, and then its end."""
+    return [*(Rendering(done=False, percent=percent, retry_after=0) for percent in percents), Rendering(done=True)]
