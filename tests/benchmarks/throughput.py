@@ -1,55 +1,66 @@
 """
-Tasks a second and CPU a task, beside the bare Pillow and base64 work of the same task in the same run.
+Tasks a second and CPU a task, beside the seeds' architecture and the bare Pillow and base64 work of the same task.
 
-    python -m tests.benchmarks.throughput [--tasks 200] [--rounds 3] [--json]
+    python -m tests.benchmarks.throughput [--quick] [--json] [--save]      about 3 minutes; --quick: one
 
-The service runs as a process of its own on the embedded servers, its models are the stand-in without delay. Rounds of
-tasks and of bare work alternate, and medians are printed, because machines are shared and noisy.
+The model answers at once (model.py). Rounds alternate between the service, the seeds' architecture and bare work on
+the same machine in the same run; medians are printed, because machines are shared and noisy. A round accepts its tasks
+as fast as eight uploads at a time allow and ends with the last task; meanwhile a client asks for a task's status
+fifty times a second, and a probe in the service's loop notes how late it is.
+
+Both keep JPEGs of the same size and quality, though the seeds speak of PNG: so compared, only the architecture differs.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import io
 import json
-import os
-import platform
+import signal
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-import psutil
+import asyncpg
 from PIL import Image
 
-from enhancer import embedded
+from tests.benchmarks import figures, model, stage
+from tests.benchmarks.figures import Figures, percentile
+from tests.benchmarks.stage import Program, Servers
 from tests.fakes.openai import KEY
 
-PHOTO = Path(__file__).parent.parent / "photos" / "coffee.png"
-UPLOADS_AT_ONCE = 8
-MODEL_SIZE, VIDEO_SIZE = (1536, 1024), (1280, 720)
+AT_ONCE = 8  # workers, and uploads
+VIDEO_SIZE = (1280, 720)
+CREATE = "/api/v1/ai/enhance-and-script-async"
+STATUS = "/api/v1/ai/enhance-and-script/{id}/status"
+OURS, SEEDS = "enhancer", "seeds' architecture"
 
 
 @dataclass(frozen=True)
-class Round:
-    """Figures of one round; CPU in milliseconds a task."""
+class Contestant:
+    """A service with its workers. `lag_file`: where its probe tells how late the loop was, if it has one."""
 
-    tasks_per_second: float
-    service_cpu: float
-    bare_cpu: float
-    memory_mb: float
+    name: str
+    programs: Sequence[Program]
+    servers: Servers
+    database_url: str
+    unfinished: str
+    token: str
+    lag_file: Path | None = None
 
-    @property
-    def ratio(self) -> float:
-        """How much more the service needs than the work itself."""
-        return self.service_cpu / self.bare_cpu
+    def cpu(self) -> float:
+        """Seconds of the service and its workers."""
+        return sum(program.cpu() for program in self.programs)
+
+    def memory(self) -> float:
+        """Megabytes of the same."""
+        return sum(program.memory() for program in self.programs) / 1e6
 
 
 def bare_work(upload: bytes, answer: str) -> None:
@@ -57,137 +68,212 @@ def bare_work(upload: bytes, answer: str) -> None:
     Image.open(io.BytesIO(upload)).load()
     drawn = Image.open(io.BytesIO(base64.b64decode(answer)))
     drawn.load()
-    top = round((1024 - 1536 * 720 / 1280) / 2)
-    fitted = drawn.resize(VIDEO_SIZE, Image.Resampling.LANCZOS, box=(0, top, 1536, 1024 - top))
+    width, height = model.SIZE
+    top = round((height - width * VIDEO_SIZE[1] / VIDEO_SIZE[0]) / 2)
+    fitted = drawn.resize(VIDEO_SIZE, Image.Resampling.LANCZOS, box=(0, top, width, height - top))
     kept = io.BytesIO()
-    fitted.save(kept, "JPEG", quality=92)
+    fitted.save(kept, "JPEG", quality=92, subsampling=0)
     base64.b64encode(kept.getvalue())
 
 
-def bare_cpu(upload: bytes, tasks: int) -> float:
-    """CPU milliseconds of `bare_work`, the median of so many."""
-    drawn = io.BytesIO()
-    Image.open(io.BytesIO(upload)).convert("RGB").resize(MODEL_SIZE).save(drawn, "JPEG", quality=95)
-    answer = base64.b64encode(drawn.getvalue()).decode()
-    spent = []
+def bare_cpu(upload: bytes, answer: str, tasks: int) -> float:
+    """CPU milliseconds of `bare_work`, the mean of so many: what the service's figure is, too."""
+    began = time.process_time()
     for _ in range(tasks):
-        began = time.process_time()
         bare_work(upload, answer)
-        spent.append((time.process_time() - began) * 1000)
-    return statistics.median(spent)
+    return (time.process_time() - began) * 1000 / tasks
 
 
-async def one_round(http: aiohttp.ClientSession, service: psutil.Process, upload: bytes, tasks: int) -> Round:
+async def one_round(contestant: Contestant, upload: bytes, tasks: int) -> Figures:
     """So many tasks from the first upload to the last end."""
-    before, began = sum(service.cpu_times()[:2]), time.perf_counter()
-    gate = asyncio.Semaphore(UPLOADS_AT_ONCE)
+    headers = {"Authorization": f"Bearer {contestant.token}"}
+    connection = await asyncpg.connect(contestant.database_url)
+    async with aiohttp.ClientSession(contestant.programs[0].url, headers=headers) as http:
+        first = await _order(http, upload)
+        await _until(lambda: _finished(contestant, connection))
+        _signal(contestant, signal.SIGUSR1)
+        cpu, servers_cpu, began = contestant.cpu(), contestant.servers.cpu(), time.perf_counter()
+        asking = asyncio.create_task(_ask(http, first))
+        posts = await _orders(http, upload, tasks)
+        await _until(lambda: _finished(contestant, connection))
+        seconds = time.perf_counter() - began
+        asking.cancel()
+        (answers,) = await asyncio.gather(asking)
+        cpu, servers_cpu = contestant.cpu() - cpu, contestant.servers.cpu() - servers_cpu
+    await connection.close()
+    lags = await _lags(contestant)
+    return {
+        "tasks_a_second": tasks / seconds,
+        "cpu_ms": cpu * 1000 / tasks,
+        "servers_cpu_ms": servers_cpu * 1000 / tasks,
+        "post_p50_ms": percentile(posts, 0.5),
+        "post_p99_ms": percentile(posts, 0.99),
+        "status_p50_ms": percentile(answers, 0.5),
+        "status_p99_ms": percentile(answers, 0.99),
+        **({"loop_lag_p99_ms": percentile(lags, 0.99) * 1000} if lags else {}),
+        "mb": contestant.memory(),
+    }
+
+
+async def _orders(http: aiohttp.ClientSession, upload: bytes, tasks: int) -> list[float]:
+    """Milliseconds that each upload took to be accepted."""
+    taken: list[float] = []
+    gate = asyncio.Semaphore(AT_ONCE)
 
     async def one() -> None:
         async with gate:
-            form = aiohttp.FormData({"file": io.BytesIO(upload), "user_description": "A cup of coffee"})
-            async with http.post("/api/v1/ai/enhance-and-script", data=form) as answer:
-                body = await answer.json()
-                if answer.status != 200:
-                    raise SystemExit(f"a task failed: {body}")
+            began = time.perf_counter()
+            await _order(http, upload)
+            taken.append((time.perf_counter() - began) * 1000)
 
     await asyncio.gather(*(one() for _ in range(tasks)))
-    seconds = time.perf_counter() - began
-    cpu = (sum(service.cpu_times()[:2]) - before) * 1000 / tasks
-    return Round(tasks / seconds, cpu, bare_cpu(upload, 30), service.memory_info().rss / 1e6)
+    return taken
+
+
+async def _order(http: aiohttp.ClientSession, upload: bytes) -> int:
+    form = aiohttp.FormData({"user_description": "A cup of coffee", "duration": "4", "language": "en"})
+    form.add_field("file", upload, filename="coffee.png", content_type="image/png")
+    async with http.post(CREATE, data=form) as answer:
+        body = await answer.json()
+        if answer.status != 202:
+            raise SystemExit(f"an upload was not accepted: {body}")
+        return int(body["id"])
+
+
+async def _ask(http: aiohttp.ClientSession, task: int) -> list[float]:
+    """Ask for a status every 20 ms until cancelled: milliseconds that each answer took."""
+    taken = []
+    try:
+        while True:
+            began = time.perf_counter()
+            async with http.get(STATUS.format(id=task)) as answer:
+                await answer.read()
+            taken.append((time.perf_counter() - began) * 1000)
+            await asyncio.sleep(max(0.0, 0.02 - (time.perf_counter() - began)))
+    except asyncio.CancelledError:
+        return taken
+
+
+async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+    while not await condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
+async def _finished(contestant: Contestant, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+    return not await connection.fetchval(contestant.unfinished)
+
+
+def _signal(contestant: Contestant, number: signal.Signals) -> None:
+    if contestant.lag_file:
+        contestant.programs[0].process.send_signal(number)
+
+
+async def _lags(contestant: Contestant) -> list[float]:
+    file = contestant.lag_file
+    if not file:
+        return []
+    file.unlink(missing_ok=True)
+    _signal(contestant, signal.SIGUSR2)
+    await _until(lambda: asyncio.to_thread(file.exists))
+    return [float(each) for each in json.loads(file.read_text())]
 
 
 @asynccontextmanager
-async def program(*arguments: str, **environment: str) -> AsyncIterator[tuple[psutil.Process, str]]:
-    """A Python program and the first line it prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments,
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    try:
-        line = await process.stdout.readline()
-        drain = asyncio.create_task(process.stdout.read())
-        yield psutil.Process(process.pid), line.decode().strip()
-    finally:
-        process.terminate()
-        await process.wait()
-        await drain
-
-
-async def measure(tasks: int, rounds: int) -> list[Round]:
-    """Start everything, warm up, and take the rounds."""
-    upload = PHOTO.read_bytes()
-    with tempfile.TemporaryDirectory() as folder:
-        async with (
-            embedded.servers(Path(folder)) as servers,
-            program("-m", "tests.fakes.openai", "--port", "0", "--fast") as (_, model_url),
-            program(
-                "-m",
-                "enhancer",
-                "serve",
-                "--port=0",
-                DATABASE_URL=str(servers.database_url),
-                REDIS_URL=str(servers.redis_url),
-                DATA_DIR=folder,
-                SECRET_KEY="k" * 32,
-                OPENAI_API_KEY=KEY,
-                OPENAI_BASE_URL=model_url.split()[0].partition("=")[2],
-                WORKERS=str(UPLOADS_AT_ONCE),
-                USER_RUNNING_LIMIT=str(UPLOADS_AT_ONCE),
-                LOG_LEVEL="WARNING",
-            ) as (service, ready),
-        ):
-            token = await _token(folder, str(servers.database_url), str(servers.redis_url))
-            headers = {"Authorization": f"Bearer {token}"}
-            async with aiohttp.ClientSession(ready.split()[-1], headers=headers) as http:
-                await one_round(http, service, upload, UPLOADS_AT_ONCE)
-                return [await one_round(http, service, upload, tasks) for _ in range(rounds)]
-
-
-async def _token(folder: str, database_url: str, redis_url: str) -> str:
-    """A subscriber's token, made as an operator would."""
-    environment = {
-        **os.environ,
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "DATA_DIR": folder,
-        "SECRET_KEY": "k" * 32,
+async def ours(servers: Servers, model_url: str) -> AsyncIterator[Contestant]:
+    """The service as it is delivered, with eight workers."""
+    lag_file = servers.folder / "lag.json"
+    settings: dict[str, object] = {
+        "OPENAI_API_KEY": KEY,
+        "OPENAI_BASE_URL": model_url,
+        "WORKERS": AT_ONCE,
+        "USER_RUNNING_LIMIT": AT_ONCE,
+        "USER_PENDING_LIMIT": 10_000,
+        "LAG_FILE": lag_file,
     }
-    printed = b""
-    for arguments in ("user add b@example.com", "user subscribe b@example.com", "token b@example.com"):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "enhancer", *arguments.split(), env=environment, stdout=asyncio.subprocess.PIPE
-        )
-        printed, _ = await process.communicate()
-    return printed.decode().strip()
+    async with stage.enhancer(servers, "ours", **settings) as (program, token, _):
+        unfinished = "SELECT count(*) FROM tasks WHERE status IN ('pending', 'processing')"
+        yield Contestant(OURS, [program], servers, servers.address_of("ours"), unfinished, token, lag_file)
+
+
+@asynccontextmanager
+async def seeds(servers: Servers, model_url: str) -> AsyncIterator[Contestant]:
+    """The seeds' architecture with eight worker processes."""
+    settings = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": model_url, "IMAGE_EXTENSION": "jpg"}
+    async with stage.seeds(servers, "seeds", workers=AT_ONCE, **settings) as programs:
+        unfinished = "SELECT count(*) FROM enhancement_tasks WHERE status IN ('PENDING', 'PROCESSING')"
+        token = stage.account_token(1)
+        yield Contestant(SEEDS, programs, servers, servers.address_of("seeds"), unfinished, token)
+
+
+async def run(tasks: int, rounds: int, *, alone: bool) -> dict[str, Figures]:
+    """Contestants take turns, with a round each of bare work between; the first round of each warms up."""
+    upload = model.PHOTO.read_bytes()
+    answer = base64.b64encode(model.drawn("jpeg")).decode()
+    found: dict[str, list[Figures]] = {}
+    bare: list[float] = []
+    async with (
+        stage.servers() as servers,
+        stage.program([sys.executable, "-m", "tests.benchmarks.model"], {}) as drawing,
+        ours(servers, drawing.url) as first,
+    ):
+        contestants = [first]
+        async with seeds(servers, drawing.url) if not alone else _nothing() as second:
+            contestants += [second] if second else []
+            rest = {each.name: each.memory() for each in contestants}
+            for number in range(rounds + 1):
+                for contestant in contestants:
+                    print(f"round {number}: {contestant.name}", file=sys.stderr)
+                    told = await one_round(contestant, upload, tasks if number else AT_ONCE)
+                    if number:
+                        found.setdefault(contestant.name, []).append(told)
+                bare.append(bare_cpu(upload, answer, 20))
+    bare_ms = round(statistics.median(bare), 2)
+    return {
+        name: {**figures.medians(told), "bare_cpu_ms": bare_ms, "rest_mb": round(rest[name], 1)}
+        for name, told in found.items()
+    }
+
+
+@asynccontextmanager
+async def _nothing() -> AsyncIterator[None]:
+    yield None
+
+
+ROWS = {
+    "tasks_a_second": "tasks a second",
+    "cpu_ms": "CPU a task, service and workers, ms",
+    "servers_cpu_ms": "CPU a task, PostgreSQL and Redis, ms",
+    "bare_cpu_ms": "CPU a task, bare Pillow and base64, ms",
+    "post_p50_ms": "upload accepted, p50 ms",
+    "post_p99_ms": "upload accepted, p99 ms",
+    "status_p50_ms": "status, p50 ms",
+    "status_p99_ms": "status, p99 ms",
+    "loop_lag_p99_ms": "lag of the event loop, p99 ms",
+    "rest_mb": "memory at rest, MB",
+    "mb": "memory after the rounds, MB",
+}
+
+
+def text(found: dict[str, Figures]) -> str:
+    """The table, with the ratio of the seeds' architecture to ours."""
+    mine, theirs = found[OURS], found.get(SEEDS, {})
+    rows = []
+    for key, name in ROWS.items():
+        both = (mine.get(key), theirs.get(key))
+        rows.append([name, *both, f"{both[1] / both[0]:.2f}" if both[0] and both[1] else None])
+    ratio = mine["cpu_ms"] / mine["bare_cpu_ms"]
+    return f"{figures.table(['', OURS, SEEDS, 'ratio'], rows)}\n\nCPU a task is {ratio:.2f} times the bare work."
 
 
 def main() -> None:
-    """Print the table, or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1] if __doc__ else None)
-    parser.add_argument("--tasks", type=int, default=200, help="a round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    rounds = asyncio.run(measure(arguments.tasks, arguments.rounds))
-    if arguments.json:
-        print(json.dumps([asdict(r) | {"ratio": r.ratio} for r in rounds]))
-        return
-    print(
-        f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}"
-    )
-    print(f"{arguments.rounds} rounds of {arguments.tasks} tasks, medians\n")
-    for name, values in {
-        "tasks a second": [r.tasks_per_second for r in rounds],
-        "CPU a task, service, ms": [r.service_cpu for r in rounds],
-        "CPU a task, bare work, ms": [r.bare_cpu for r in rounds],
-        "ratio": [r.ratio for r in rounds],
-        "memory of the service, MB": [r.memory_mb for r in rounds],
-    }.items():
-        print(f"{name:<28} {statistics.median(values):8.1f}   ({min(values):.1f} to {max(values):.1f})")
+    """See the module."""
+    parser = figures.arguments(__doc__, rounds=3)
+    parser.add_argument("--tasks", type=int, default=150, help="a round")
+    parser.add_argument("--alone", action="store_true", help="without the seeds' architecture")
+    given = parser.parse_args()
+    tasks, rounds = (30, 1) if given.quick else (given.tasks, given.rounds)
+    found = figures.run(run(tasks, rounds, alone=given.alone))
+    figures.tell("throughput", {"tasks": tasks, "results": found}, text(found), given)
 
 
 if __name__ == "__main__":
