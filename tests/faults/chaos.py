@@ -7,29 +7,27 @@ A seed fixes which faults come, on what, and for how long. What they meet is lef
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, get_args
 
 from enhancer import crash
 from tests.faults.checker import Facts
 from tests.faults.clients import GONE, Order
-from tests.faults.patience import until
+from tests.faults.fleet import Fleet
 from tests.faults.proxy import Proxy
 from tests.faults.servers import FAST, IMMEDIATE
-from tests.faults.stage import LEASE, Replica, Stage
+from tests.faults.stage import LEASE, Stage
 
 USERS = 8
 CANCELLED = 0.05  # of all orders, by their user
 PAUSE = (0.3, 1.2)  # seconds between the beginnings of two faults
 FROZEN = (0.3, 1.4 * LEASE)  # seconds; some outlast the lease, none the margin after which a call is taken for dead
 AWAY = (0.0, 2.0)  # seconds that a server or a wire is away
-RESTARTED = (0.0, 1.0)  # seconds after which a dead replica is started again
-SETTLE = 120.0  # seconds after the last fault by which everything has ended
+SETTLE = 240.0  # seconds after the last fault by which everything has ended
 RECIPES = ("429", "500", "503", "hang", "dropped", "truncated", "unread", "html", "empty")
 
 
@@ -51,30 +49,23 @@ class Chaos:
         self._seed = seed
         self._tasks = tasks
         self._seconds = seconds
-        self._slots: dict[str, Replica] = {}
-        self._crashes: dict[str, str] = {}  # of the next incarnation, by slot
         self._names = [f"replica-{number}" for number in range(1, replicas + 1)]
+        self._fleet = Fleet(stage, self._names, seed, self.done)
 
     async def run(self) -> Facts:
         """Break things for a time, mend them, wait for the end of all tasks; what is left then."""
-        keepers = [asyncio.create_task(self._keep_running(name)) for name in self._names]
-        try:
-            await until(lambda: len(self._slots) == len(self._names), "all replicas answer")
-            orders = asyncio.create_task(self._order_all())
+        async with self._fleet.running():
+            users = [await self._stage.user() for _ in range(USERS)]
+            orders = asyncio.create_task(self._order_all(users))
             await self._break_things()
             await orders
             await self._stage.all_ended(seconds=SETTLE)
-        finally:
-            for keeper in keepers:
-                keeper.cancel()
-            await asyncio.gather(*keepers, return_exceptions=True)
         return await self._stage.facts()
 
     # -- clients
 
-    async def _order_all(self) -> None:
+    async def _order_all(self, users: Sequence[int]) -> None:
         """Orders over four fifths of the time, by users who take turns."""
-        users = [await self._stage.user() for _ in range(USERS)]
         pause = 0.8 * self._seconds / self._tasks
         dice = self._dice("orders")
         uploads = []
@@ -89,22 +80,6 @@ class Chaos:
         if cancels:
             with suppress(*GONE):
                 await self._stage.clients.cancel(user_id, task_id)
-
-    # -- replicas
-
-    async def _keep_running(self, name: str) -> None:
-        """Start the replica whenever it is not there, as its container would be."""
-        dice = self._dice(name)
-        while True:
-            try:
-                self._slots[name] = await self._stage.replica(name, crash_at=self._crashes.pop(name, ""))
-            except AssertionError:
-                if self._stage.replicas[-1].program.code is None:
-                    raise
-                self.done["died while it started"] += 1
-            else:
-                await self._slots[name].program.ended(seconds=math.inf)
-            await asyncio.sleep(dice.uniform(*RESTARTED))
 
     # -- faults
 
@@ -163,14 +138,14 @@ class Chaos:
         ]
 
     async def _signal(self, name: str, number: signal.Signals) -> None:
-        self._slots[name].program.send(number)
+        self._fleet.slots[name].program.send(number)
 
     async def _crash(self, dice: random.Random, name: str) -> None:
-        self._crashes[name] = f"{dice.choice(get_args(crash.Point))}:{dice.randint(1, 3)}"
-        self._slots[name].program.send(signal.SIGKILL)
+        self._fleet.crashes[name] = f"{dice.choice(get_args(crash.Point))}:{dice.randint(1, 3)}"
+        self._fleet.slots[name].program.send(signal.SIGKILL)
 
     async def _freeze(self, dice: random.Random, name: str) -> None:
-        program = self._slots[name].program
+        program = self._fleet.slots[name].program
         program.send(signal.SIGSTOP)
         await asyncio.sleep(dice.uniform(*FROZEN))
         program.send(signal.SIGCONT)

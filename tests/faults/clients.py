@@ -61,12 +61,15 @@ class Clients:
         self._turn += 1
         return found[self._turn % len(found)]
 
-    async def post(self, order: Order) -> tuple[int, dict[str, object]]:
+    async def post(self, order: Order, *, seconds: float = 8) -> tuple[int, dict[str, object]]:
         """One try to upload: the status and the body. Raises what GONE lists."""
         form = aiohttp.FormData({"user_description": f"A lamp ({order.token})"})
         form.add_field("file", self._photo, filename="lamp.jpg")
+        patience = aiohttp.ClientTimeout(total=seconds, connect=2)
         headers = {**self.headers(order.user_id), "Idempotency-Key": order.token}
-        async with self.http.post(f"{self.address()}{API}-async", data=form, headers=headers, timeout=ANSWER) as answer:
+        async with self.http.post(
+            f"{self.address()}{API}-async", data=form, headers=headers, timeout=patience
+        ) as answer:
             body = await answer.json()
             if answer.status == 202:
                 self.accepted.append(Accepted(order.token, body["id"]))

@@ -55,8 +55,10 @@ async def _sample(connection: Connection, samples: list[Sample]) -> None:
         samples.append(found)
 
 
-async def gather(url: str, log: Path, store: Path, clients: Clients, samples: list[Sample], *, per_user: int) -> Facts:
-    """The facts of a run that is over."""
+async def gather(
+    url: str, log: Path, files: set[str], clients: Clients, samples: list[Sample], *, per_user: int
+) -> Facts:
+    """The facts of a run that is over. `files`: what is stored."""
     async with connected(url) as connection:
         rows = await connection.fetch("SELECT * FROM tasks ORDER BY id")
         steps = await connection.fetch("SELECT *, extract(epoch FROM finished_at)::float8 AS ended FROM task_steps")
@@ -80,7 +82,7 @@ async def gather(url: str, log: Path, store: Path, clients: Clients, samples: li
         per_user=per_user,
         originals={row["id"]: row["input"]["original"] for row in rows},
         results={row["id"]: _results(row["output"]) for row in rows},
-        files=_files(store),
+        files=files,
     )
 
 
@@ -104,7 +106,8 @@ def provider_calls(log: Path) -> list[ProviderCall]:
     return found
 
 
-def _files(folder: Path) -> set[str]:
+def files_in(folder: Path) -> set[str]:
+    """The paths of all files below a folder."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 

@@ -35,7 +35,7 @@ from tests.faults.patience import until_found
 from tests.faults.processes import Program, Watchdog
 from tests.faults.proxy import Proxy
 from tests.faults.replica import MARGIN
-from tests.faults.servers import Postgres, Valkey
+from tests.faults.servers import Bucket, Postgres, Valkey
 
 SECRET = "a secret key for the faults that is long enough"
 TEMPLATE = "template_of_faults"
@@ -173,6 +173,7 @@ class Stage:
     replicas: list[Replica] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     watching: list[asyncio.Task[None]] = field(default_factory=list)
+    bucket: Bucket | None = None
 
     @classmethod
     @asynccontextmanager
@@ -218,7 +219,12 @@ class Stage:
 
     @property
     def store(self) -> Path:
+        """The folder of the files, unless they are in `bucket`."""
         return self.folder / "uploads"
+
+    async def stored(self) -> set[str]:
+        """The paths of all files."""
+        return await self.bucket.files() if self.bucket else evidence.files_in(self.store)
 
     async def replica(self, name: str = "", *, crash_at: str = "", **settings: object) -> Replica:
         """A replica that answers; `crash_at` as ENHANCER_CRASH_AT has it."""
@@ -243,6 +249,10 @@ class Stage:
         self.replicas.append(replica)
         replica.address = (await program.said(r"(?m)^Enhancer \S+ +(http://\S+)$"))[1]
         return replica
+
+    def latest(self, name: str) -> Replica:
+        """The replica of this name that was started last."""
+        return [replica for replica in self.replicas if replica.name == name][-1]
 
     async def user(self) -> int:
         """The id of a new user who may order."""
@@ -327,7 +337,7 @@ class Stage:
         return await evidence.gather(
             self.url,
             self.provider.log,
-            self.store,
+            await self.stored(),
             self.clients,
             self.samples,
             per_user=int(self.settings["user_running_limit"]),

@@ -13,12 +13,10 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import psutil
 import pytest
-import pytest_asyncio
 from redis.asyncio import Redis
 
 from enhancer.domain.tasks import encode
@@ -29,14 +27,7 @@ from tests.faults.patience import until, until_found
 from tests.faults.servers import FAST, IMMEDIATE
 from tests.faults.stage import Site, Stage
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site() -> AsyncIterator[Site]:
-    """The servers of all scenarios."""
-    async with Site.open() as opened:
-        yield opened
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_01_killed_before_the_claim(site: Site) -> None:

@@ -50,7 +50,7 @@ class Arrivals:
             self._changed.notify_all()
 
     async def reach(self, count: int) -> None:
-        async with self._changed, asyncio.timeout(30):
+        async with self._changed, asyncio.timeout(60):
             await self._changed.wait_for(lambda: self.count >= count)
 
 
