@@ -25,7 +25,7 @@ from enhancer.pipeline.orders import WAKE, Limits, Orders
 from enhancer.pipeline.plans import Tools
 from enhancer.pipeline.policy import Policy
 from enhancer.providers import Images, Scripts, Videos
-from enhancer.providers.studio import StudioImages, StudioScripts
+from enhancer.providers.studio import StudioImages, StudioScripts, StudioVideos
 from enhancer.settings import Settings
 from enhancer.storage import database, migrations
 from enhancer.storage.database import Pool
@@ -206,9 +206,10 @@ async def _providers(settings: Settings) -> AsyncIterator[tuple[Images, Scripts]
 
 @asynccontextmanager
 async def _videos(settings: Settings) -> AsyncIterator[Videos | None]:
-    """A server that renders when there is one; None: there is nobody. Raises SetupError."""
+    """A server that renders when there is one, else this machine; None: it cannot. Raises SetupError."""
     if settings.video_base_url is None:
-        yield None
+        async with AsyncExitStack() as stack:
+            yield await stack.enter_async_context(StudioVideos()) if clips.available() else None
         return
     if not clips.available():
         raise SetupError("VIDEO_BASE_URL needs the extra `video`, which checks what comes: pip install '.[video]'")

@@ -58,14 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=commands.serve)
 
     enhance = add("enhance", help="enhance a photo and write a script, here or on a server")
-    enhance.add_argument("photo", type=Path, help="a JPEG, PNG or WebP file")
-    enhance.add_argument("-d", "--description", default="", help="what the product is")
-    enhance.add_argument("--duration", default="4", help="seconds of the advertisement: 4, 8 or 12")
-    enhance.add_argument("--language", default="en", help="of the script and the messages, such as en or zh-CN")
-    enhance.add_argument("--server", help="address of a running service; without it, the work is done here")
-    enhance.add_argument("--token", help="account token for that server")
-    enhance.add_argument("-o", "--output", type=Path, default=Path(), help="folder for the results")
+    _photo_arguments(enhance)
     enhance.set_defaults(run=commands.enhance)
+
+    video = add("video", help="enhance a photo, write a script and make a video of both, here or on a server")
+    _photo_arguments(video)
+    video.set_defaults(run=commands.video)
 
     token = add("token", help="print an account token and nothing else")
     token.add_argument("email")
@@ -77,6 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     add("migrate", help="bring the database's schema up to date").set_defaults(run=commands.migrate)
     add("doctor", help="check what the service needs, and say what to do").set_defaults(run=commands.doctor)
     return parser
+
+
+def _photo_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("photo", type=Path, help="a JPEG, PNG or WebP file")
+    command.add_argument("-d", "--description", default="", help="what the product is")
+    command.add_argument("--duration", default="4", help="seconds of the advertisement: 4, 8 or 12")
+    command.add_argument("--language", default="en", help="of the script and the messages, such as en or zh-CN")
+    command.add_argument("--server", help="address of a running service; without it, the work is done here")
+    command.add_argument("--token", help="account token for that server")
+    command.add_argument("-o", "--output", type=Path, default=Path(), help="folder for the results")
 
 
 def _user_commands(user: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -42,6 +42,10 @@ class Client:
         )
         form.add_field("file", data, filename="photo", content_type=found.mime if found else "application/octet-stream")
         return await self._json("POST", "/api/v1/ai/enhance-and-script-async", data=form)
+
+    async def video(self, enhancement: Event) -> Event:
+        """Order the video of a finished enhancement; the pending video."""
+        return await self._json("POST", "/api/v1/videos/generate", json={"enhancement_id": enhancement["id"]})
 
     async def follow(self, task: Event) -> AsyncIterator[Event]:
         """Every event of the task once, to the last one; broken connections are taken up again."""
@@ -85,9 +89,12 @@ class Client:
                 elif name == "data":
                     yield last_id, json.loads(value)
 
-    async def _json(self, method: str, path: str, data: aiohttp.FormData) -> Event:
+    async def _json(
+        self, method: str, path: str, *, data: aiohttp.FormData | None = None, json: Event | None = None
+    ) -> Event:
+        url = self._server + path
         try:
-            async with self._http.request(method, self._server + path, data=data, headers=self._headers) as answer:
+            async with self._http.request(method, url, data=data, json=json, headers=self._headers) as answer:
                 await _check(answer)
                 body: Event = await answer.json()
                 return body
@@ -95,18 +102,37 @@ class Client:
             raise JobFailed(f"{self._server} cannot be reached: {error}") from None
 
 
-async def run(client: Client, photo: Path, output: Path, *, description: str, duration: str, language: str) -> None:
-    """The whole job with a progress bar: the image and the script are left in the folder `output`."""
+async def enhance(
+    client: Client, photo: Path, output: Path, *, description: str, duration: str, language: str
+) -> Event:
+    """An enhancement with a progress bar: the image and the script are left in the folder `output`. The task."""
     console = Console(stderr=True)
     task = await client.enhance(photo, description=description, duration=duration, language=language)
-    last = await _watch(client, task, console)
-    if last["status"] != "completed":
-        raise JobFailed(str(last.get("error") or last.get("message")))
+    last = await _watch(client, task, console, lambda event: event["progress"])
     image, script = output / f"{photo.stem}-enhanced.jpg", output / f"{photo.stem}-script.txt"
     await asyncio.to_thread(_write, script, f"{last['script']}\n\n{last['product_analysis']}\n")
     await client.download(str(last["enhanced_image_url"]), image)
     print(last["script"])
     console.print(f"\n[bold]image[/]   {image}\n[bold]script[/]  {script}", highlight=False)
+    return task
+
+
+async def film(client: Client, enhancement: Event, photo: Path, output: Path) -> None:
+    """The video of an enhancement with a progress bar: it and its poster are left in the folder `output`."""
+    console = Console(stderr=True)
+    last = await _watch(client, await client.video(enhancement), console, _filmed)
+    video, poster = output / f"{photo.stem}-video.mp4", output / f"{photo.stem}-poster.jpg"
+    await client.download(str(last["video_url"]), video)
+    await client.download(str(last["poster_url"]), poster)
+    console.print(f"\n[bold]video[/]   {video}\n[bold]poster[/]  {poster}", highlight=False)
+
+
+def _filmed(event: Event) -> object:
+    """Per cent of all: most of the time goes into step 5, whose own percentage fills the middle of the bar."""
+    step, rendered = event["step"], event["progress"]
+    if not isinstance(step, int) or step < 0:
+        return None
+    return 2 * step if step < 5 else 64 + 4 * step if step > 5 else 10 + 0.75 * float(str(rendered or 0))
 
 
 def _write(path: Path, text: str) -> None:
@@ -117,17 +143,20 @@ def _write(path: Path, text: str) -> None:
         raise JobFailed(f"{path}: {error.strerror}") from None
 
 
-async def _watch(client: Client, task: Event, console: Console) -> Event:
+async def _watch(client: Client, task: Event, console: Console, reached: Callable[[Event], object]) -> Event:
+    """The last event, of a task that has succeeded. `reached`: an event -> per cent, if it says so."""
     bar_and_time = (BarColumn(40), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
     columns = (*bar_and_time, TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=100)
         async for event in client.follow(task):
-            reached = event["progress"]
-            if isinstance(reached, int) and reached >= 0:
-                progress.update(bar, completed=reached)
+            percent = reached(event)
+            if isinstance(percent, int | float) and percent >= 0:
+                progress.update(bar, completed=percent)
             progress.update(bar, description=str(event.get("message", "")))
             last = event
+    if last["status"] != "completed":
+        raise JobFailed(str(last.get("error") or last.get("message")))
     return last
 
 

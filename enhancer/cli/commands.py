@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from enhancer import __version__, accounts
-from enhancer.cli import checks
-from enhancer.cli.client import Client, run
+from enhancer import __version__, accounts, clips
+from enhancer.cli import checks, client
+from enhancer.cli.client import Client
 from enhancer.domain.accounts import User
 from enhancer.errors import NotFound, SetupError
 from enhancer.service import Service, foundation
@@ -23,6 +23,8 @@ from enhancer.storage.database import Pool
 from enhancer.web import server
 
 FOR_EMBEDDED = "With the embedded database no token is needed; with DATABASE_URL give --server and --token."
+
+FOR_VIDEOS = "Videos need the extra `video`: pip install '.[video]'"
 
 
 async def serve(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -46,7 +48,8 @@ def _announce(service: Service) -> None:
     address = settings.public_url
     if service.demo_token:
         address += f"/#token={service.demo_token}"
-    models = {service.tools.images.model, service.tools.scripts.model}
+    tools = service.tools
+    models = {each.model for each in (tools.images, tools.scripts, tools.videos) if each}
     lines = {
         f"Enhancer {__version__}": address,
         "documentation": f"{settings.public_url}/docs",
@@ -61,15 +64,29 @@ def _announce(service: Service) -> None:
 async def enhance(settings: Settings, arguments: argparse.Namespace) -> int:
     """One photo, with a progress bar."""
     async with _place(settings, arguments) as (address, token), aiohttp.ClientSession() as http:
-        await run(
-            Client(http, address, token),
-            arguments.photo,
-            arguments.output,
-            description=arguments.description,
-            duration=arguments.duration,
-            language=arguments.language,
-        )
+        await _enhanced(Client(http, address, token), arguments)
     return 0
+
+
+async def video(settings: Settings, arguments: argparse.Namespace) -> int:
+    """One photo, and then the video, each with a progress bar."""
+    if not arguments.server and not clips.available():
+        raise SetupError(FOR_VIDEOS)
+    async with _place(settings, arguments) as (address, token), aiohttp.ClientSession() as http:
+        there = Client(http, address, token)
+        await client.film(there, await _enhanced(there, arguments), arguments.photo, arguments.output)
+    return 0
+
+
+async def _enhanced(there: Client, arguments: argparse.Namespace) -> client.Event:
+    return await client.enhance(
+        there,
+        arguments.photo,
+        arguments.output,
+        description=arguments.description,
+        duration=arguments.duration,
+        language=arguments.language,
+    )
 
 
 @asynccontextmanager

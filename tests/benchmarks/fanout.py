@@ -104,7 +104,7 @@ async def ours(servers: Servers, name: str, scene: Scene) -> AsyncIterator[Conte
 
             async def publish(n: int, at: int) -> None:
                 numbers[n] += 1
-                told = event(enhancement.PLAN, numbers[n], at, MESSAGE, Status.PROCESSING)
+                told = event(enhancement.PLAN, {}, numbers[n], at, MESSAGE, Status.PROCESSING)
                 await _advance(claimed[n], told, at)
 
             async def _advance(task: Task, told: Event, at: int) -> None:

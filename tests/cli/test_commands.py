@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from PIL import Image
 
+from enhancer import clips
 from tests.conftest import PHOTOS, SECRET
 from tests.fakes.openai import FakeOpenAI
 
@@ -244,3 +245,67 @@ async def test_sigterm_ends_the_service_with_exit_code_0_and_open_streams(shell:
             async with asyncio.timeout(60):
                 assert await process.wait() == 0
                 await stream.read()
+
+
+HIDING = """
+import sys
+
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, *more):
+        return None if name == "av" else self.finder.find_spec(name, *more)
+
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+"""
+
+
+@pytest.fixture
+def bare(shell: Shell, tmp_path: Path) -> Shell:
+    """Commands of an installation without the extra `video`."""
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HIDING)
+    shell.environment["PYTHONPATH"] = f"{folder}{os.pathsep}{shell.environment['PYTHONPATH']}"
+    return shell
+
+
+async def test_without_the_extra_all_but_videos_works(bare: Shell) -> None:
+    await bare.run("user", "add", "a@example.com")
+    await bare.run("user", "subscribe", "a@example.com")
+    token = (await bare.run("token", "a@example.com")).out.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    async with bare.serving() as (_, address), aiohttp.ClientSession(address, headers=headers) as http:
+        async with http.post("/api/v1/videos/generate", json={"enhancement_id": 1}) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (503, "video_unavailable")
+        done = await bare.run("enhance", COFFEE, "--server", address, "--token", token)
+        assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("given", [("serve", "--port", "0"), ("video", COFFEE)], ids=str)
+async def test_without_the_extra_nobody_is_promised_a_video(bare: Shell, given: tuple[str, ...]) -> None:
+    done = await bare.run(*given, VIDEO_BASE_URL="http://127.0.0.1:9/v1")
+    assert (done.code, "'.[video]'" in done.complaint) == (2, True)
+
+
+async def test_video_on_a_server_leaves_the_video_its_poster_and_all_else(shell: Shell) -> None:
+    await shell.run("user", "add", "a@example.com")
+    await shell.run("user", "subscribe", "a@example.com")
+    token = (await shell.run("token", "a@example.com")).out.strip()
+    async with shell.serving() as (_, address):
+        done = await shell.run("video", COFFEE, "-d", "Espresso", "--server", address, "--token", token, "-o", "made")
+    assert done.code == 0, done.err
+    made = shell.folder / "made"
+    assert {path.name for path in made.iterdir()} == {
+        "coffee-enhanced.jpg",
+        "coffee-script.txt",
+        "coffee-video.mp4",
+        "coffee-poster.jpg",
+    }
+    assert clips.check(made / "coffee-video.mp4", size=(1280, 720), duration=4).frames == 96
+    with Image.open(made / "coffee-poster.jpg") as poster:
+        assert poster.size == (1280, 720)
+    assert "completed successfully" in done.err

@@ -1,35 +1,13 @@
-"""A renderer that does as a test tells it, and films that it makes."""
+"""A renderer that does as a test tells it."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import AsyncIterator, Sequence
-from functools import cache
 
-import av
-
-from enhancer.domain.images import Size
 from enhancer.providers import Rendering, VideoBrief
-from tests.pipeline.pictures import scene
-
-RATE = 15  # frames a second
+from tests.fakes.videos import film
 
 Seen = Rendering | Exception
-
-
-@cache
-def film(size: Size = (1280, 720), seconds: int = 4) -> bytes:
-    """An MP4 in which nothing happens."""
-    out = io.BytesIO()
-    with av.open(out, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        frame = av.VideoFrame.from_image(scene(96, 64).resize(size))  # type: ignore[no-untyped-call]
-        for number in range(seconds * RATE):
-            frame.pts = number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return out.getvalue()
 
 
 class Cinema:

@@ -9,6 +9,7 @@ from signal import SIGCONT, SIGSTOP
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 
 from enhancer.domain.enhancements import EnhancementOutput
 from enhancer.domain.tasks import Status, Task
@@ -17,6 +18,7 @@ from enhancer.storage import tasks
 from enhancer.storage.database import Pool
 from enhancer.storage.steps import State
 from tests.fakes.openai import CHAT_TOKENS, FakeOpenAI, Hold
+from tests.fakes.videos import KEY, FakeVideos, Says
 from tests.pipeline import pictures
 from tests.pipeline.processes import Process, serving
 from tests.pipeline.watching import (
@@ -183,3 +185,29 @@ async def test_two_processes_of_one_name_pay_once(
         task = await ended(pool, task)
     assert (task.status, task.fence) == (Status.COMPLETED, 3)
     assert (openai.billed("edits"), openai.billed("chat")) == (1, 1)
+
+
+@pytest.fixture
+async def renderer() -> AsyncIterator[FakeVideos]:
+    """A server of videos that takes no time."""
+    async with FakeVideos() as fake:
+        fake.tell(Says("completed", 100))
+        yield fake
+
+
+async def test_a_process_that_dies_before_it_has_kept_the_id_of_an_order_is_met_with_care(
+    paid: Settings, front: Place, renderer: FakeVideos, start: Start, pool: Pool
+) -> None:
+    given = {"video_base_url": renderer.url, "video_api_key": SecretStr(KEY)}
+    photo = io.BytesIO(pictures.landscape())
+    order = {"enhancement_id": None, "prompt": "A lamp", "duration": 4, "language": "en"}
+    task = (await front.service.orders.video(front.user.id, photo, **order)).task  # type: ignore[arg-type]
+    async with serving(paid, replica="one", enhancer_crash_at="after-call", **given) as process:
+        await process.ended()
+    assert (renderer.billed, (await step_of(pool, task, "render")).state) == (1, State.STARTED)
+    await start(paid.model_copy(update=given))
+    task = await put_back(pool, task)  # it waits until no order can be under way
+    await outlive(pool, task)
+    task = await ended(pool, task, seconds=60)
+    row = await step_of(pool, task, "render")
+    assert (task.status, renderer.billed, row.ambiguous) == (Status.COMPLETED, 2, 1)
