@@ -8,8 +8,9 @@ from datetime import UTC, date, datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from enhancer import clips
 from enhancer.bus import Bus
-from enhancer.errors import EnhancerError, StorageUnavailable
+from enhancer.errors import EnhancerError, OrderLost, StorageUnavailable
 from enhancer.providers import models
 from enhancer.service import foundation, open_files
 from enhancer.settings import Settings
@@ -47,6 +48,7 @@ async def examine(settings: Settings) -> AsyncIterator[Check]:
     yield await _storage(settings)
     async for check in _models(settings):
         yield check
+    yield await _videos(settings)
 
 
 async def _redis(url: str) -> Check:
@@ -81,6 +83,24 @@ async def _models(settings: Settings) -> AsyncIterator[Check]:
     by_name = {listing.model: listing for listing in found}
     for setting, name in wanted.items():
         yield _model(setting, by_name[models.resolve(name, own_address=own)], today=datetime.now(UTC).date())
+
+
+async def _videos(settings: Settings) -> Check:
+    """Whoever renders. A server is asked for an order that nobody has placed: that costs nothing and needs the key."""
+    if not clips.available():
+        return Check("videos", State.BAD if settings.video_base_url else State.WARN, "none: pip install '.[video]'.")
+    if settings.video_base_url is None:
+        return Check("videos", State.GOOD, "offline studio: set VIDEO_BASE_URL for a model.")
+    from enhancer.providers import remote  # here: see service._videos
+
+    try:
+        async with remote.connect(settings) as videos:
+            await videos.look("order-of-nobody")
+    except OrderLost:
+        pass
+    except EnhancerError as error:
+        return Check("videos", State.BAD, f"{error} See VIDEO_BASE_URL and VIDEO_API_KEY.")
+    return Check("videos", State.GOOD, f"{settings.video_model or 'the server'} answers")
 
 
 def _model(setting: str, listing: Listing, *, today: date) -> Check:

@@ -20,6 +20,7 @@ from PIL import Image
 from enhancer import clips
 from tests.conftest import PHOTOS, SECRET
 from tests.fakes.openai import FakeOpenAI
+from tests.fakes.videos import FakeVideos
 
 COFFEE = str(PHOTOS / "coffee.png")
 
@@ -245,6 +246,17 @@ async def test_sigterm_ends_the_service_with_exit_code_0_and_open_streams(shell:
             async with asyncio.timeout(60):
                 assert await process.wait() == 0
                 await stream.read()
+
+
+async def test_the_doctor_asks_the_server_of_videos(shell: Shell) -> None:
+    assert "ok   videos       offline studio" in (await shell.run("doctor")).out
+    async with FakeVideos() as fake:
+        given = {"VIDEO_BASE_URL": fake.url, "VIDEO_MODEL": "wan-3"}
+        healthy = await shell.run("doctor", VIDEO_API_KEY=fake.key, **given)
+        assert (healthy.code, "ok   videos       wan-3 answers" in healthy.out, fake.billed) == (0, True, 0)
+        assert "BAD  videos" in (await shell.run("doctor", VIDEO_API_KEY="wrong", **given)).out
+    away = await shell.run("doctor", VIDEO_API_KEY=fake.key, **given)
+    assert (away.code, "BAD  videos" in away.out) == (1, True)
 
 
 HIDING = """
