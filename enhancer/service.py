@@ -6,8 +6,8 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from pydantic import SecretStr
 
 from enhancer import accounts, clips, embedded
 from enhancer.bus import Bus
-from enhancer.domain.tasks import Kind
-from enhancer.errors import SetupError, StorageUnavailable
+from enhancer.domain.tasks import Kind, Lease
+from enhancer.epochs import REVOKED, Epochs
+from enhancer.errors import EnhancerError, SetupError, StorageUnavailable
 from enhancer.housekeeping import Housekeeping
 from enhancer.pipeline import enhancement, video
 from enhancer.pipeline.engine import Engine
@@ -26,6 +27,7 @@ from enhancer.pipeline.plans import Tools
 from enhancer.pipeline.policy import Policy
 from enhancer.providers import Images, Scripts, Videos
 from enhancer.providers.studio import StudioImages, StudioScripts, StudioVideos
+from enhancer.rates import Rates
 from enhancer.settings import Settings
 from enhancer.storage import database, migrations
 from enhancer.storage.database import Pool
@@ -51,6 +53,7 @@ class Foundation:
     settings: Settings
     pool: Pool
     redis_url: str
+    epochs: Epochs
     tokens: Tokens
     applied: list[int]
 
@@ -66,7 +69,9 @@ class Service:
     settings: Settings
     pool: Pool
     bus: Bus
+    rates: Rates
     files: Files
+    epochs: Epochs
     tokens: Tokens
     tools: Tools
     orders: Orders
@@ -92,12 +97,13 @@ async def foundation(settings: Settings, *, share: bool) -> AsyncIterator[Founda
             embedded.servers(settings.data_dir, database=not database_url, redis=not redis_url, share=share)
         )
         pool = await stack.enter_async_context(_connected(database_url or str(servers.database_url), settings))
-        key = _value(settings.secret_key) or _kept_key(settings.data_dir)
+        epochs = Epochs(pool)
         yield Foundation(
             settings,
             pool,
             redis_url or str(servers.redis_url),
-            Tokens(key, settings.token_lifetime, settings.link_lifetime),
+            epochs,
+            _tokens(settings, epochs),
             await migrations.apply(pool),
         )
 
@@ -109,6 +115,8 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
         base = await stack.enter_async_context(foundation(settings, share=share))
         files = open_files(settings)
         bus = await stack.enter_async_context(Bus.open(base.redis_url))
+        rates = await stack.enter_async_context(Rates.open(base.redis_url))
+        stack.enter_context(_hearing(base.epochs, bus))
         images, scripts = await stack.enter_async_context(_providers(settings))
         videos = await stack.enter_async_context(_videos(settings))
         tools = Tools(files, images, scripts, videos, _links(settings, base.tokens))
@@ -121,8 +129,10 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
         longest_call = max(each.longest_call for each in (images, scripts, videos) if each)
         lifecycle = Lifecycle(base.pool, bus, tools, PLANS, longest_call=longest_call)
         demo = None if settings.database_url else await accounts.ensure_demo(base.pool)
+        if demo:
+            await base.epochs.current(demo.id)
         if settings.workers:
-            await stack.enter_async_context(_workers(settings, base.pool, bus, tools))
+            await stack.enter_async_context(_workers(settings, base, bus, tools))
             keeping = Housekeeping(
                 base.pool, files, lambda task: PLANS[task.kind].files(task), days=settings.retention_days
             )
@@ -131,7 +141,9 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
             settings=settings,
             pool=base.pool,
             bus=bus,
+            rates=rates,
             files=files,
+            epochs=base.epochs,
             tokens=base.tokens,
             tools=tools,
             orders=Orders(base.pool, files, bus, limits),
@@ -150,13 +162,13 @@ def open_files(settings: Settings) -> Files:
 
 
 @asynccontextmanager
-async def _workers(settings: Settings, pool: Pool, bus: Bus, tools: Tools) -> AsyncIterator[None]:
+async def _workers(settings: Settings, base: Foundation, bus: Bus, tools: Tools) -> AsyncIterator[None]:
     time_limits = {Kind.ENHANCEMENT: settings.task_timeout, Kind.VIDEO: settings.video_timeout}
     sizes = {Kind.ENHANCEMENT: settings.workers}
     if tools.videos:
         sizes[Kind.VIDEO] = settings.video_workers
     repeats = 1 if settings.ambiguous_calls == "repeat-once" else 0
-    engine = Engine(pool, bus, tools, PLANS, Policy(time_limits, settings.retry_delay, repeats))
+    engine = Engine(base.pool, bus, tools, PLANS, Policy(time_limits, settings.retry_delay, repeats))
     terms = Terms(
         name=settings.replica_name,
         sizes=sizes,
@@ -166,7 +178,13 @@ async def _workers(settings: Settings, pool: Pool, bus: Bus, tools: Tools) -> As
         grace=settings.shutdown_grace,
         time_limits=time_limits,
     )
-    workers = Workers(pool, terms, engine.run, engine.abandon)
+
+    async def run(lease: Lease) -> None:
+        with suppress(EnhancerError, *database.UNREACHABLE):  # so that links to its results are of the owner's epoch
+            await base.epochs.current(lease.task.user_id)
+        await engine.run(lease)
+
+    workers = Workers(base.pool, terms, run, engine.abandon)
     listening = [bus.listen(WAKE, lambda _: workers.wake()), bus.listen(CANCEL, workers.cancel)]
     try:
         async with workers.working():
@@ -221,6 +239,29 @@ async def _videos(settings: Settings) -> AsyncIterator[Videos | None]:
 
 def _links(settings: Settings, tokens: Tokens) -> Callable[[str], str]:
     return lambda path: f"{settings.public_url}/uploads/{path}?token={tokens.file(path)}"
+
+
+def _tokens(settings: Settings, epochs: Epochs) -> Tokens:
+    former = _value(settings.secret_key_previous)
+    return Tokens(
+        _value(settings.secret_key) or _kept_key(settings.data_dir),
+        settings.token_lifetime,
+        settings.link_lifetime,
+        former_keys=(former,) if former else (),
+        epoch_of=epochs.known,
+    )
+
+
+@contextmanager
+def _hearing(epochs: Epochs, bus: Bus) -> Iterator[None]:
+    """Revocations come over the bus; after a silence there may have been some."""
+    stop = bus.listen(REVOKED, epochs.hear)
+    bus.on_resume.append(epochs.hear)
+    try:
+        yield
+    finally:
+        bus.on_resume.remove(epochs.hear)
+        stop()
 
 
 def _kept_key(folder: Path) -> str:

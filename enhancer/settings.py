@@ -38,11 +38,30 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None, min_length=32, description="Signs tokens and links; not set: made once and kept in DATA_DIR"
     )
+    secret_key_previous: SecretStr | None = Field(
+        None, min_length=32, description="The key before: what it signed stays valid until it expires"
+    )
     token_lifetime: int = Field(7 * 86400, ge=60, description="Account tokens are valid for this long, seconds")
     link_lifetime: int = Field(7 * 86400, ge=60, description="Links to files are valid for this long, seconds")
+    trust_proxy: str | None = Field(
+        None, description="Believe X-Forwarded-For of so many proxies before us, or of those in these networks"
+    )
+    cors_origins: str | None = Field(
+        None, description="Pages of these origins may call, such as https://shop.example, with commas between"
+    )
     max_upload_mb: int = Field(25, ge=1, le=200, description="Largest photo accepted, MB (10^6 bytes)")
     max_image_megapixels: int = Field(100, ge=1, le=500, description="Largest photo accepted, millions of pixels")
     max_streams: int = Field(10_000, ge=1, description="Open streams at most")
+    user_stream_limit: int = Field(1000, ge=0, description="Open streams of one user at most; 0: no limit")
+    address_stream_limit: int = Field(2000, ge=0, description="Open streams of one address at most; 0: no limit")
+    user_request_limit: int = Field(6000, ge=0, description="Requests of one user a minute; 0: no limit")
+    address_request_limit: int = Field(
+        3000, ge=0, description="Requests a minute of one address without a valid token; 0: no limit"
+    )
+    user_upload_limit: int = Field(600, ge=0, description="Uploads of one user a minute; 0: no limit")
+    address_upload_limit: int = Field(1200, ge=0, description="Uploads of one address a minute; 0: no limit")
+    account_login_limit: int = Field(10, ge=0, description="Sign-ins tried for one account a minute; 0: no limit")
+    address_login_limit: int = Field(30, ge=0, description="Sign-ins tried by one address a minute; 0: no limit")
     sync_wait: float = Field(120, ge=0, le=3600, description="The synchronous call waits this long, seconds")
 
     # the models

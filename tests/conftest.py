@@ -33,6 +33,7 @@ from enhancer.storage import database, migrations, subscriptions, users
 from enhancer.storage.database import Pool
 from enhancer.storage.files import Files
 from enhancer.web.app import build
+from tests.endless import ENDLESS
 from tests.fakes.openai import FakeOpenAI
 
 PHOTOS = Path(__file__).parent / "photos"
@@ -110,7 +111,8 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
 def make_settings(**given: object) -> Settings:
     """Settings that no `.env` file and no variable has touched, and that do not wait long."""
     quick = {"secret_key": SECRET, "retry_delay": 0.01, "poll_interval": 0.2, "shutdown_grace": 5.0, "sync_wait": 20.0}
-    return Settings.model_validate({**Settings.model_construct().model_dump(), **quick, **given})
+    # all tests of a run share a Redis, and their users have the same few numbers
+    return Settings.model_validate({**Settings.model_construct().model_dump(), **quick, **ENDLESS, **given})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from enhancer import tokens as tokens_module
 from enhancer.errors import Unauthenticated
-from enhancer.tokens import ROUND, STREAM_LIFETIME, Tokens
+from enhancer.tokens import ISSUER, ROUND, STREAM_LIFETIME, Tokens, owner
 
 KEY = "a secret key for tests that is long enough"
 PATH = "user_1/enhanced/enhanced_x.jpg"
@@ -47,7 +47,7 @@ def unsigned(claims: dict[str, object]) -> str:
 
 def test_an_account_token_names_its_user() -> None:
     assert TOKENS.read_account(TOKENS.account(7)) == 7
-    assert claims_of(TOKENS.account(7)).keys() == {"sub", "aud", "exp"}
+    assert claims_of(TOKENS.account(7)).keys() == {"iss", "sub", "aud", "exp", "epoch"}
 
 
 def test_a_stream_token_names_its_user_and_opens_its_stream_alone() -> None:
@@ -110,7 +110,7 @@ def test_expired_tokens_are_refused_and_say_so() -> None:
         TOKENS.read_account(EXPIRED.account(7))
     with pytest.raises(Unauthenticated, match="expired"):
         TOKENS.read_file(EXPIRED.file(PATH), PATH)
-    stream = {"sub": "7", "aud": "stream enhancement:1", "exp": SOON - 7200}
+    stream = {"iss": ISSUER, "sub": "7", "aud": "stream enhancement:1", "exp": SOON - 7200}
     with pytest.raises(Unauthenticated, match="expired"):
         TOKENS.read_stream(signed(stream), "enhancement:1")
 
@@ -151,6 +151,11 @@ def test_a_token_with_a_subject_and_an_end_is_all_another_program_needs(subject:
         {"sub": "7", "exp": SOON, "aud": "another service"},
         {"sub": "7", "exp": SOON, "aud": ["account", "another service"]},
         {"sub": "7", "exp": SOON, "aud": None},
+        {"sub": "7", "exp": SOON, "iss": "another service"},
+        {"sub": "7", "exp": SOON, "epoch": "0"},
+        {"sub": "7", "exp": SOON, "epoch": False},
+        {"sub": "7", "exp": SOON, "epoch": None},
+        {"sub": "7", "exp": SOON, "epoch": 1},
     ],
     ids=lambda claims: str(claims).replace(str(SOON), "soon"),  # the same in every process that collects
 )
@@ -170,6 +175,65 @@ def test_a_scoped_token_must_say_what_it_is_for(kind: str) -> None:
     ["", " 7", "7 ", "-7", "+7", "7.0", 7.0, "1e3", "0x7", "٧", "seven", True, None, [7], {"id": 7}, "1" * 19],
 )
 def test_a_subject_that_is_no_id_is_refused(subject: object) -> None:
-    for read, audience in ((READERS["account"], {}), (READERS["stream"], {"aud": "stream enhancement:1"})):
+    for read, audience in (
+        (READERS["account"], {}),
+        (READERS["stream"], {"iss": ISSUER, "aud": "stream enhancement:1"}),
+    ):
         with pytest.raises(Unauthenticated):
             read(signed({"sub": subject, "exp": SOON, **audience}))
+
+
+@pytest.mark.parametrize("kind", ["account", "stream", "file"])
+def test_a_key_can_be_replaced_without_signing_everybody_out(kind: str) -> None:
+    new = "another secret key for tests that is long enough"
+    replaced = Tokens(new, 3600, 86400, former_keys=(KEY,))
+    readers: dict[str, Reader] = {
+        "account": replaced.read_account,
+        "stream": lambda token: replaced.read_stream(token, "enhancement:1"),
+        "file": lambda token: replaced.read_file(token, PATH),
+    }
+    readers[kind](GOOD[kind])
+    assert Tokens(new, 3600, 86400).read_account(replaced.account(7)) == 7, "the new key signs"
+    with pytest.raises(Unauthenticated, match="not valid"):
+        TOKENS.read_account(replaced.account(7))
+    with pytest.raises(Unauthenticated, match="expired"):
+        replaced.read_account(EXPIRED.account(7))
+    with pytest.raises(Unauthenticated, match="not valid"):
+        replaced.read_account(unsigned({"sub": "7", "exp": SOON}))
+
+
+@pytest.mark.parametrize("kind", ["account", "stream", "file"])
+def test_a_token_of_an_earlier_epoch_is_worth_nothing(kind: str) -> None:
+    epochs = {7: 0, 1: 0}
+    tokens = Tokens(KEY, 3600, 86400, epoch_of=epochs.__getitem__)
+    make: dict[str, Callable[[], str]] = {
+        "account": lambda: tokens.account(7),
+        "stream": lambda: tokens.stream(7, "enhancement:1"),
+        "file": lambda: tokens.file(PATH),
+    }
+    readers: dict[str, Reader] = {
+        "account": tokens.read_account,
+        "stream": lambda token: tokens.read_stream(token, "enhancement:1"),
+        "file": lambda token: tokens.read_file(token, PATH),
+    }
+    former = make[kind]()
+    readers[kind](former)
+    epochs.update({7: 1, 1: 1})
+    with pytest.raises(Unauthenticated, match="revoked"):
+        readers[kind](former)
+    readers[kind](make[kind]())
+
+
+def test_a_link_is_its_owner_s() -> None:
+    assert owner(PATH) == 1
+    assert owner("user_00/x") == owner("other/user_1/x") == owner("") == 0
+    another = signed({"iss": ISSUER, "sub": "2", "aud": f"file {PATH}", "exp": SOON})
+    with pytest.raises(Unauthenticated):
+        TOKENS.read_file(another, PATH)
+
+
+def test_whose_a_token_is_can_be_told_whatever_it_is_for() -> None:
+    assert {TOKENS.bearer(GOOD[kind]) for kind in ("account", "stream")} == {7}
+    assert TOKENS.bearer(GOOD["file"]) == 1
+    with pytest.raises(Unauthenticated):
+        TOKENS.bearer(signed({"sub": "7", "exp": SOON}, key="another secret key for tests that is long"))

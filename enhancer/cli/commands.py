@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from enhancer import __version__, accounts, clips
+from enhancer.bus import Bus
 from enhancer.cli import checks, client
 from enhancer.cli.client import Client
 from enhancer.domain.accounts import User
@@ -108,6 +109,7 @@ async def token(settings: Settings, arguments: argparse.Namespace) -> int:
     """Print an account token."""
     async with foundation(settings, share=True) as base:
         user = await _user(base.pool, arguments.email)
+        await base.epochs.current(user.id)
         print(base.tokens.account(user.id))
     return 0
 
@@ -143,6 +145,14 @@ async def user_subscribe(settings: Settings, arguments: argparse.Namespace) -> i
         await subscriptions.activate(
             base.pool, user.id, plan=arguments.plan, quota=arguments.quota, days=arguments.days
         )
+    return 0
+
+
+async def user_revoke(settings: Settings, arguments: argparse.Namespace) -> int:
+    """End all tokens, links and open streams of a user."""
+    async with foundation(settings, share=True) as base, Bus.open(base.redis_url) as bus:
+        user = await _user(base.pool, arguments.email)
+        await base.epochs.revoke(bus, user.id)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import asyncpg
 
 from enhancer.domain.accounts import User
@@ -39,6 +41,20 @@ async def find(pool: Pool, email: str) -> tuple[User, str] | None:
 async def set_password(pool: Pool, user_id: int, password_hash: str) -> None:
     """Replace the hash of the password."""
     await pool.execute("UPDATE users SET password_hash = $2 WHERE id = $1", user_id, password_hash)
+
+
+async def epochs(pool: Pool, user_ids: Collection[int]) -> dict[int, int]:
+    """How often the tokens of each of these users were revoked; users that are gone are left out."""
+    rows = await pool.fetch("SELECT id, token_epoch FROM users WHERE id = ANY($1::bigint[])", list(user_ids))
+    return {row["id"]: row["token_epoch"] for row in rows}
+
+
+async def revoke(pool: Pool, user_id: int) -> int | None:
+    """End all tokens of the user; the epoch that begins, None when there is no such user."""
+    epoch: int | None = await pool.fetchval(
+        "UPDATE users SET token_epoch = token_epoch + 1 WHERE id = $1 RETURNING token_epoch", user_id
+    )
+    return epoch
 
 
 async def listing(pool: Pool) -> list[User]:

@@ -13,9 +13,11 @@ from aiohttp.typedefs import Handler
 from enhancer import metrics
 from enhancer.domain.tasks import encode
 from enhancer.service import Service
-from enhancer.web import docs, errors, home, openapi
+from enhancer.web import docs, errors, guard, headers, home, openapi
+from enhancer.web.audience import Audience
+from enhancer.web.headers import ORIGINS, Origins
 from enhancer.web.hub import Hub
-from enhancer.web.keys import DOCUMENT, HUB, SERVICE, STOPPING
+from enhancer.web.keys import AUDIENCE, DOCUMENT, HUB, SERVICE, STOPPING
 from enhancer.web.routes import ROUTES
 
 JSON_LIMIT = 64 * 1024  # bytes of a JSON body; forms have limits of their own
@@ -23,9 +25,13 @@ JSON_LIMIT = 64 * 1024  # bytes of a JSON body; forms have limits of their own
 
 def build(service: Service) -> web.Application:
     """The application around an open service."""
-    app = web.Application(middlewares=[_measured, _headed, errors.problems], client_max_size=JSON_LIMIT)
+    middlewares = [_measured, headers.preflights, errors.problems, guard.guarded]
+    app = web.Application(middlewares=middlewares, client_max_size=JSON_LIMIT)
     app[SERVICE] = service
     app[STOPPING] = asyncio.Event()
+    app[ORIGINS] = Origins.of(service.settings)
+    guard.set_up(app, service.settings)
+    app.on_response_prepare.append(headers.complete)
     document: Callable[[], str] = functools.cache(lambda: encode(openapi.document(ROUTES, service.settings.public_url)))
     app[DOCUMENT] = document
     app.cleanup_ctx.append(_hub)
@@ -42,8 +48,11 @@ def build(service: Service) -> web.Application:
 
 async def _hub(app: web.Application) -> AsyncIterator[None]:
     service = app[SERVICE]
-    async with Hub.open(service.pool, service.bus, poll=service.settings.poll_interval) as hub:
-        app[HUB] = hub
+    async with (
+        Hub.open(service.pool, service.bus, poll=service.settings.poll_interval) as hub,
+        Audience.open(service.epochs, service.settings) as audience,
+    ):
+        app[HUB], app[AUDIENCE] = hub, audience
         yield
 
 
@@ -60,18 +69,6 @@ async def _measured(request: web.Request, handler: Handler) -> web.StreamRespons
     if response.content_type != "text/event-stream":
         seconds = time.perf_counter() - began
         metrics.REQUESTS.labels(request.method, errors.route_of(request), str(response.status)).observe(seconds)
-    return response
-
-
-@web.middleware
-async def _headed(request: web.Request, handler: Handler) -> web.StreamResponse:
-    response = await handler(request)
-    if not response.prepared:
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Referrer-Policy", "no-referrer")
-        # what is ours to give may be kept and asked for again; answers about tasks may not
-        public = request.path.startswith(("/docs", "/page"))
-        response.headers.setdefault("Cache-Control", "no-cache" if public else "no-store")
     return response
 
 

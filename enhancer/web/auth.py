@@ -7,6 +7,7 @@ from aiohttp import web
 from enhancer.domain.tasks import Kind, Task
 from enhancer.errors import InvalidRequest, NotFound, Unauthenticated
 from enhancer.storage import tasks
+from enhancer.web.access import Auth
 from enhancer.web.keys import SERVICE
 
 MAX_ID = 2**63 - 1  # of PostgreSQL's bigint
@@ -15,6 +16,16 @@ MAX_ID = 2**63 - 1  # of PostgreSQL's bigint
 def caller(request: web.Request) -> int:
     """The id of the user whose account token the request carries. Raises Unauthenticated."""
     return request.app[SERVICE].tokens.read_account(_bearer(request))
+
+
+def bearer(request: web.Request, wanted: Auth) -> int | None:
+    """Whose token the request carries where this kind of call looks for one; None: no valid one."""
+    tokens = request.app[SERVICE].tokens
+    linked = request.query.get("token") if wanted is Auth.ACCOUNT_OR_LINK else None
+    try:
+        return tokens.bearer(linked or _bearer(request))
+    except Unauthenticated:
+        return None
 
 
 def watcher(request: web.Request, channel: str) -> int:

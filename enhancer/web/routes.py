@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
 from enhancer.web import accounts, docs, enhancements, examples, health, lists, media, models, streams, videos
+from enhancer.web.access import Auth as Auth
 from enhancer.web.examples import Example
 
 API = "/api/v1"
-
-
-class Auth(Enum):
-    """What a call asks of its caller."""
-
-    NONE = "none"
-    ACCOUNT = "account"
-    ACCOUNT_OR_LINK = "account or link"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from enhancer.domain.tasks import Kind, Task
 from enhancer.storage.database import UNREACHABLE
 from enhancer.web import auth
 from enhancer.web.hub import Frame, chunk
-from enhancer.web.keys import HUB, SERVICE, STOPPING
+from enhancer.web.keys import ADDRESS, AUDIENCE, EPOCH, HUB, SERVICE, STOPPING
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +127,11 @@ async def follow(request: web.Request, kind: Kind) -> web.StreamResponse:
         return web.Response(status=204)
     stream = Stream()
     with contextlib.suppress(ConnectionError, TimeoutError):  # the client has gone: that is how streams end
-        if _full(request):
+        if _full(request, user_id):
             await stream.open(request, retry=RETRY_BUSY)
         else:
-            await _follow(request, stream, task, after if after <= task.last_seq else 0)
+            with request.app[AUDIENCE].seated(user_id, request[ADDRESS], stream, epoch=request[EPOCH]):
+                await _follow(request, stream, task, after if after <= task.last_seq else 0)
     return stream
 
 
@@ -151,10 +152,15 @@ async def _follow(request: web.Request, stream: Stream, task: Task, after: int) 
                 await stream.write(f"retry: {random.randint(RETRY // 2, 2 * RETRY)}\n\n".encode())  # noqa: S311
 
 
-def _full(request: web.Request) -> bool:
+def _full(request: web.Request, user_id: int) -> bool:
+    """Whether the client has to come back later: a browser comes back after an answer, and after no refusal."""
     service = request.app[SERVICE]
     open_streams = request.app[HUB].watchers
-    return request.app[STOPPING].is_set() or open_streams >= service.settings.max_streams
+    return (
+        request.app[STOPPING].is_set()
+        or open_streams >= service.settings.max_streams
+        or request.app[AUDIENCE].full(user_id, request[ADDRESS])
+    )
 
 
 def _last_event_id(request: web.Request) -> int:

@@ -26,6 +26,7 @@ from enhancer import accounts, embedded
 from enhancer.storage import database, migrations, subscriptions
 from enhancer.tokens import Tokens
 from tests.benchmarks.crowd import allow_open_files
+from tests.endless import ENDLESS
 
 PEERS = Path(__file__).parent / "peers"
 SECRET = "k" * 32
@@ -118,6 +119,7 @@ async def enhancer(running: Servers, name: str, **settings: object) -> AsyncIter
         "DATA_DIR": str(running.folder / name),
         "SECRET_KEY": SECRET,
         "LOG_LEVEL": "WARNING",
+        **{name.upper(): str(limit) for name, limit in ENDLESS.items()},
         **{key: str(value) for key, value in settings.items()},
     }
     command = [sys.executable, "-m", "tests.benchmarks.probed", "serve", f"--port={port}"]

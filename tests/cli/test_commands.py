@@ -109,6 +109,23 @@ async def test_a_user_is_added_subscribed_listed_and_signed_in_beside_a_running_
             assert answer.status == 404
 
 
+async def test_a_revocation_reaches_a_running_service(shell: Shell) -> None:
+    await shell.run("user", "add", "a@example.com")
+    former = (await shell.run("token", "a@example.com")).out.strip()
+    async with shell.serving() as (_, address), aiohttp.ClientSession(address) as http:
+
+        async def status(token: str) -> int:
+            headers = {"Authorization": f"Bearer {token}"}
+            async with http.get("/api/v1/ai/enhance-and-script/1/status", headers=headers) as answer:
+                return answer.status
+
+        assert await status(former) == 404
+        assert (await shell.run("user", "revoke", "a@example.com")).code == 0
+        assert await status(former) == 401
+        assert await status((await shell.run("token", "a@example.com")).out.strip()) == 404
+    assert (await shell.run("user", "revoke", "nobody@example.com")).code == 1
+
+
 async def test_enhance_on_a_server_leaves_the_image_and_the_script(shell: Shell) -> None:
     await shell.run("user", "add", "a@example.com")
     await shell.run("user", "subscribe", "a@example.com")

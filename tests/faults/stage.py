@@ -28,6 +28,7 @@ from PIL import Image
 from enhancer import crash
 from enhancer.storage import database, migrations
 from enhancer.tokens import Tokens
+from tests.endless import ENDLESS
 from tests.faults import evidence
 from tests.faults.checker import FINAL, Facts, ProviderCall, Sample, check
 from tests.faults.clients import Clients, Order
@@ -231,7 +232,7 @@ class Stage:
         assert not crash_at or crash_at.split(":")[0] in get_args(crash.Point), crash_at
         number = len(self.replicas) + 1
         name = name or f"replica-{number}"
-        environment = self.settings | {key: str(value) for key, value in settings.items()}
+        environment = ENDLESS | self.settings | {key: str(value) for key, value in settings.items()}
         program = Program(
             "tests.faults.replica",
             log=self.folder / f"{number}-{name}.log",
@@ -243,7 +244,7 @@ class Stage:
             DATABASE_URL=self.site.postgres.by(self.postgres.port, self.database),
             REDIS_URL=self.site.valkey.by(self.redis.port),
             OPENAI_BASE_URL=f"http://127.0.0.1:{self.wire.port}/v1",
-            **{key.upper(): value for key, value in environment.items()},
+            **{key.upper(): str(value) for key, value in environment.items()},
         )
         replica = Replica(name, program, "")
         self.replicas.append(replica)

@@ -22,6 +22,7 @@ from enhancer.web import app, docs, openapi
 from enhancer.web.errors import STATUSES
 from enhancer.web.keys import DOCUMENT as SERVED
 from enhancer.web.routes import ROUTES, Auth, Route
+from tests.conftest import make_settings
 
 SERVER = "https://ads.example.com"
 DOCUMENT: Any = json.loads(encode(openapi.document(ROUTES, SERVER)))
@@ -55,7 +56,7 @@ def complaints(schema: Any, value: object) -> list[str]:
 
 def dummy() -> Service:
     """As much of a service as the documentation asks for."""
-    return cast("Service", SimpleNamespace(settings=SimpleNamespace(public_url=SERVER)))
+    return cast("Service", SimpleNamespace(settings=make_settings(base_url=SERVER)))
 
 
 def test_the_document_is_valid() -> None:
