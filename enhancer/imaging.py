@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFilter
 
+from enhancer import webp
 from enhancer.domain import containers
 from enhancer.domain.containers import Container
 from enhancer.domain.images import Format, Photo, Size
@@ -36,6 +37,9 @@ Image.MAX_IMAGE_PIXELS = None
 _DECODING = {Format.JPEG: 6, Format.PNG: 4, Format.WEBP: 16}  # bytes a pixel, at worst (progressive 4:4:4 JPEG)
 _LARGE = 100_000_000  # bytes
 _large_photo = threading.Lock()
+
+APART = 1_500_000  # pixels of a WebP that is decoded in another process, see webp.py
+_BITE = 8 * 1024  # bytes handed to a decoder at once: while it works on them no other thread runs
 
 # What Pillow is known to raise on hostile bytes. InvalidImage itself passes through.
 _HOSTILE = (
@@ -261,9 +265,16 @@ def _decoding(container: Container) -> Iterator[None]:
 
 def _opened(container: Container, at_least: Size) -> Image.Image:
     """Opened by Pillow, not yet decoded; a JPEG will come at 1/2, 1/4 or 1/8 when that covers `at_least`."""
+    width, height = container.stored
+    if container.format is Format.WEBP and width * height > APART:
+        decoded = webp.first_frame(container.bare)
+        if decoded.size != container.stored:
+            raise InvalidImage
+        return decoded
     image = Image.open(io.BytesIO(container.bare), formats=[container.format.upper()])
     if image.size != container.stored:
         raise InvalidImage
+    image.decodermaxblock = _BITE
     image.draft(None, at_least)
     return image
 

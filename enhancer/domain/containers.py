@@ -19,6 +19,10 @@ from enhancer.errors import InvalidImage, UnsupportedImage
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEFLATE_RATIO = 1032
 """Deflate cannot shrink data further than this (zlib's technical notes)."""
+_MAX_PARTS = 50_000
+"""Segments or chunks of a file. A PNG of 200 MB has half as many; a file of nothing else would take minutes."""
+_WINDOW = 256 * 1024
+"""Bytes searched at once: a search lets no other thread run, and the event loop is one."""
 _MAX_SCANS = 100
 """Every scan of a progressive JPEG visits the whole image; encoders use about ten, an attack thousands."""
 
@@ -102,17 +106,27 @@ def _jpeg(data: bytes) -> Container:
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, memoryview]]:
     """Each marker with its segment, a scan with its compressed data, to the end of the (first) image."""
     view = memoryview(data)
-    found = _JPEG_MARKER.search(data, 2)
-    while found is not None:
+    found = _marker(data, 2)
+    for _ in range(_MAX_PARTS):
+        if found is None:
+            break
         start, marker = found.start(), data[found.start() + 1]
         if marker == _END:
             yield marker, view[start : start + 2]
             return
         end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-        found = _JPEG_MARKER.search(data, max(end, start + 4))
+        found = _marker(data, max(end, start + 4))
         if found is not None:
             yield marker, view[start : found.start() if marker == _SCAN else end]
     raise InvalidImage("The image is cut off.")
+
+
+def _marker(data: bytes, start: int) -> re.Match[bytes] | None:
+    """The first marker at or after `start`."""
+    for window in range(start, len(data), _WINDOW):
+        if found := _JPEG_MARKER.search(data, window, window + _WINDOW + 1):
+            return found
+    return None
 
 
 def _is_profile(marker: int, label: bytes) -> bool:
@@ -147,7 +161,9 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Each chunk's name and the whole chunk; those that are kept have the right checksum, IHDR comes first."""
     view = memoryview(data)
     position, kind = len(PNG_SIGNATURE), b""
-    while kind != b"IEND":
+    for _ in range(_MAX_PARTS):
+        if kind == b"IEND":
+            return
         expected = None if kind else b"IHDR"
         length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
         end = position + 12 + length
@@ -159,6 +175,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
             raise InvalidImage
         yield kind, view[position:end]
         position = end
+    raise InvalidImage
 
 
 # WebP: RFC 9649. VP8X is there when the file has more than one still image in it.
@@ -187,13 +204,16 @@ def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     position, end = 12, 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise InvalidImage("The image is cut off.")
-    while position + 8 <= end:
+    for _ in range(_MAX_PARTS):
+        if position + 8 > end:
+            return
         length = int.from_bytes(data[position + 4 : position + 8], "little")
         following = position + 8 + length + length % 2
         if following > end:
             raise InvalidImage("The image is cut off.")
         yield data[position : position + 4], view[position:following]
         position = following
+    raise InvalidImage
 
 
 def _webp_header(kind: bytes, start: bytes) -> tuple[Size, int]:

@@ -218,6 +218,6 @@ async def test_a_browser_follows_through_disconnects(at_once: None, idle: Runnin
     script = PAGE.replace("ADDRESS", json.dumps(address(idle, told)))
     async with (
         chromium(tmp_path / "chromium") as browser,
-        page(browser, str(idle.http.make_url("/healthz")), script) as seen,
+        page(browser, str(idle.http.make_url("/docs")), script) as seen,
     ):
         await follows_through_disconnects(idle, told, seen)
