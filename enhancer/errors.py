@@ -5,7 +5,7 @@ Every error raised on purpose, each with a stable `code`.
     ├── SetupError                  the operator has to set or install something
     ├── RequestError                the answer to a caller (web/errors.py gives each class its HTTP status)
     │   ├── Unauthenticated  SubscriptionRequired  Forbidden  NotFound  Conflict
-    │   ├── UploadTooLarge  UnsupportedImage  InvalidImage  InvalidRequest  VideoUnavailable
+    │   ├── RequestTimeout  UploadTooLarge  UnsupportedImage  InvalidImage  InvalidRequest  VideoUnavailable
     │   └── RetryLater
     │       └── TooManyRequests  QueueFull  StorageUnavailable
     └── TaskError                   why a task failed; its `code` becomes the task's `error_code`
@@ -75,6 +75,12 @@ class Conflict(RequestError):
     """This is not possible in the present state."""
 
     code = "conflict"
+
+
+class RequestTimeout(RequestError):
+    """The request came too slowly."""
+
+    code = "request_timeout"
 
 
 class UploadTooLarge(RequestError):

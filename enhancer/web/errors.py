@@ -22,6 +22,7 @@ STATUSES: Mapping[type[errors.RequestError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.RequestTimeout: 408,
     errors.UploadTooLarge: 413,
     errors.UnsupportedImage: 415,
     errors.InvalidImage: 422,
@@ -92,6 +93,16 @@ def problem(
     )
 
 
+def unreadable() -> web.Response:
+    """The answer to what is no HTTP, or has lines that are too long."""
+    return problem(400, "invalid_request", "This cannot be read as a request.")
+
+
+def internal() -> web.Response:
+    """The answer when something went wrong that nobody expected."""
+    return problem(500, "internal", "Something went wrong on our side.")
+
+
 def route_of(request: web.Request) -> str:
     """The route's pattern, such as /uploads/{path}: few values, no ids."""
     resource = request.match_info.route.resource
@@ -113,4 +124,4 @@ def _answer(request: web.Request, error: Exception) -> web.Response:
         log.warning("database.unreachable", extra={"error": type(error).__name__})
         return from_error(errors.StorageUnavailable(retry_after=2))
     log.error("http.error", extra={"route": route_of(request)}, exc_info=error)
-    return problem(500, "internal", "Something went wrong on our side.")
+    return internal()

@@ -60,6 +60,12 @@ def policy(directives: Mapping[str, str] | None = None) -> str:
     return "; ".join(f"{name} {value}" for name, value in {**STRICT, **(directives or {})}.items())
 
 
+def bare(response: web.StreamResponse) -> None:
+    """Complete an answer to what no application has seen."""
+    response.headers["Server"] = NAME
+    response.headers.update(_ALWAYS)
+
+
 async def complete(request: web.Request, response: web.StreamResponse) -> None:
     """Add to an answer, before it is sent, what its handler did not say."""
     headers = response.headers

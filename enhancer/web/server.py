@@ -6,6 +6,7 @@ import asyncio
 import logging
 import resource
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -14,15 +15,18 @@ from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
 from enhancer import service
-from enhancer.errors import SetupError
+from enhancer.errors import RequestTimeout, SetupError
 from enhancer.service import Service
 from enhancer.settings import Settings
 from enhancer.web.app import build
+from enhancer.web.connections import Runner
+from enhancer.web.keys import ADDRESS
 
 log = logging.getLogger("enhancer.http")
 _faults = logging.getLogger("enhancer.http.server")
 
 BACKLOG = 4096  # connections that may wait to be accepted: a crowd reconnects at once
+SPARE = 200  # files kept for PostgreSQL, Redis, the models and the store
 HANDLERS_END = 5.0  # seconds that running requests may take at a stop; streams end by themselves
 
 
@@ -47,8 +51,9 @@ async def serving(settings: Settings, *, share: bool = False) -> AsyncIterator[S
 
 def runner_of(app: web.Application) -> web.AppRunner:
     """What serves an application. A client that leaves does not cancel its handler, which may be about to commit."""
-    return web.AppRunner(
+    return Runner(
         app,
+        most=_most_connections(),
         access_log_class=AccessLogger,
         access_log=log,
         handler_cancellation=False,
@@ -66,6 +71,12 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Ser
         log.info("service.stopping")
 
 
+def _most_connections() -> int:
+    """All but SPARE of the files that this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(SPARE, soft - SPARE)
+
+
 class AccessLogger(AbstractAccessLogger):
     """One line a request, without its query: that is where tokens are."""
 
@@ -76,7 +87,7 @@ class AccessLogger(AbstractAccessLogger):
             "path": request.path,
             "status": response.status,
             "ms": round(time * 1000, 1),
-            "remote": request.remote,
+            "remote": request.get(ADDRESS, request.remote),
         }
         self.logger.info("http.request", extra=about)
 
@@ -101,7 +112,7 @@ def _allow_open_files(settings: Settings) -> None:
 def _is_ours(record: logging.LogRecord) -> bool:
     """Whether a fault is ours; for every malformed request, aiohttp would log a traceback."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError | RequestTimeout)
 
 
 _faults.addFilter(_is_ours)

@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from enhancer.errors import InvalidRequest, UploadTooLarge
 
-IN_MEMORY = 1_000_000  # bytes of an upload that are held in memory; the rest waits in a temporary file
+IN_MEMORY = 256_000  # bytes of an upload that are held in memory; the rest waits in a temporary file
 PIECE = 256 * 1024  # bytes
 MAX_FIELD = 64 * 1024  # bytes of a text field
 MAX_FIELDS = 20

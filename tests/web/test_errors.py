@@ -27,6 +27,7 @@ CONTRACT = {
     "forbidden": 403,
     "not_found": 404,
     "conflict": 409,
+    "request_timeout": 408,
     "upload_too_large": 413,
     "unsupported_image": 415,
     "invalid_image": 422,
