@@ -214,6 +214,17 @@ def test_where_nothing_is_said_what_is_seen_is_read() -> None:
     assert (first.words, first.spoken) == ("A red cup.", False)
 
 
+def test_directions_are_not_read_by_those_who_watch() -> None:
+    first, _ = shots("[0:00-0:02] The camera glides over a red cup.\n[0:02-0:04] It steams. | Make it yours.", 4)
+    assert first.words == ""
+    for prompt in (
+        "A short advertisement of the product in the picture: the camera moves slowly towards it.",
+        "图中产品的一段广告短片：镜头缓缓推近产品。",
+        "Slow zoom, cinematic lighting, 4k",
+    ):
+        assert [shot.words for shot in shots(prompt, 4)] == ["", ""]
+
+
 def test_a_script_of_another_length_is_stretched() -> None:
     found = shots(ENGLISH, 12)
     assert [(shot.start, shot.end) for shot in found] == [(0, 144), (144, 288)]

@@ -29,7 +29,7 @@ from enhancer.providers.studio.film.storyboard import RATE
 log = logging.getLogger(__name__)
 
 AT_ONCE = max(1, min(2, (os.cpu_count() or 1) // 2))  # the encoder has two threads of its own
-NICENESS = 10  # of the renderer's threads, where a thread can have its own: requests come first
+NICENESS = 4  # of the renderer's threads, where a thread can have its own: they get 2 parts in 5 of what a request gets
 KEPT = 32  # files of orders that have ended, about 4 MB each at most
 PIECE = 256 * 1024  # bytes
 LOOK_AGAIN = 0.5  # seconds

@@ -2,11 +2,12 @@
 What is shown when, and what is read meanwhile: a prompt becomes shots.
 
 The scenes of a script are taken as they are timed. A prompt without scenes is cut into phrases, which are given the
-shots of an advertisement of that length.
+shots of an advertisement of that length. What directs the camera is not for those who watch, and never read.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from enhancer.domain import scripts
@@ -17,6 +18,13 @@ from enhancer.providers.studio.film.typesetting import legible
 RATE = 24  # frames a second
 CUTS = {4: (2, 2), 8: (3, 3, 2), 12: (3, 3, 3, 3)}  # seconds of the shots of a prompt without scenes
 LONGEST = 140  # signs of a caption; more cannot be read in a scene's time
+# what is meant for whoever makes the film and not for who watches it
+_DIRECTION = re.compile(
+    r"\b(?:camera|zoom\w*|pan(?:s|ning)?|tilts?|dolly|push[- ]in|shots?|close-?up|footage|cinematic|video|film|clip|"
+    r"advert\w*|commercial|lighting|frame|render\w*|fps|4k|pull back|hold on)\b"
+    r"|镜头|画面|推近|拉远|特写|广告|短片|视频|光线|构图",
+    re.IGNORECASE,
+)
 _SHORTEST = RATE // 2  # frames; a scene that is shorter than this is not seen as one
 
 
@@ -59,7 +67,7 @@ def _timed(scenes: list[Scene], frames: int) -> list[Shot]:
     found: list[Shot] = []
     for scene, start, end in zip(scenes, edges, edges[1:], strict=False):
         if end - start >= _SHORTEST or len(scenes) == 1:
-            found.append(Shot(start, end, _caption(scene.said or scene.seen), spoken=bool(scene.said)))
+            found.append(Shot(start, end, _caption(scene.said or _shown(scene.seen)), spoken=bool(scene.said)))
         elif found:
             before = found[-1]
             found[-1] = Shot(before.start, end, before.words, before.spoken)
@@ -72,9 +80,15 @@ def _phrased(prompt: str, duration: int) -> list[Shot]:
     edges = [0]
     for seconds in cuts:
         edges.append(edges[-1] + seconds * RATE)
-    phrases = [phrase for clause in words.clauses(prompt) if (phrase := _phrase(clause))][: len(cuts)]
+    clauses = [clause for clause in words.clauses(prompt) if not _DIRECTION.search(clause)]
+    phrases = [phrase for clause in clauses if (phrase := _phrase(clause))][: len(cuts)]
     captions = [""] * (len(cuts) - len(phrases)) + phrases
     return [Shot(start, end, text) for start, end, text in zip(edges, edges[1:], captions, strict=False)]
+
+
+def _shown(seen: str) -> str:
+    """What a scene shows, when that is not only how it is filmed."""
+    return "" if _DIRECTION.search(seen) else seen
 
 
 def _phrase(clause: str) -> str:
