@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import io
 import itertools
 from dataclasses import replace
@@ -18,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from enhancer import clips, imaging
 from enhancer.domain.images import Size
 from enhancer.providers import VideoBrief
+from enhancer.providers.studio import film
 from enhancer.providers.studio.film import camera
 from enhancer.providers.studio.film.cutting import Film
 from enhancer.providers.studio.film.encoder import encode
@@ -386,3 +388,13 @@ def test_the_same_order_gives_the_same_file(rendered: Path, tmp_path: Path) -> N
 def test_its_poster_is_a_picture_with_a_caption_or_the_card(rendered: Path) -> None:
     with Image.open(io.BytesIO(clips.poster(rendered))) as picture:
         assert picture.size == (320, 180)
+
+
+def test_the_typefaces_are_packed_with_the_package() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(Path(film.__file__).parents[4] / "setup.cfg")
+    pattern = setup["options.package_data"]["enhancer.providers.studio.film"]
+    packed = {path.name for path in Path(film.__file__).parent.glob(pattern)}
+    assert {"Manrope-ExtraBold.ttf", "Manrope-Medium.ttf", "NotoSansSC-Bold.ttf"} <= packed
+    assert {"OFL-manrope.txt", "OFL-noto-sans-sc.txt"} <= packed
+    assert {name.replace(".ttf", ".signs.txt") for name in packed if name.endswith(".ttf")} <= packed

@@ -79,7 +79,7 @@ def _closing(words: str, room: Size, least: int, scale: float, *, lines: int) ->
 def _panel(frame: Size, product: Region, room: tuple[float, float]) -> Size:
     """As large as there is room for, but of a shape in which the whole product can be seen."""
     product = product.grown(0.05)
-    wide, tall = max(0.55, product.right - product.left), max(0.8, product.bottom - product.top)
+    wide, tall = max(0.55, product.right - product.left), max(0.45, product.bottom - product.top)
     shape, picture = room[0] / room[1], frame[0] / frame[1]
     shape = min(max(shape, min(picture, picture * wide)), max(picture, picture / tall))
     width = min(room[0], room[1] * shape)
