@@ -18,6 +18,7 @@ from enhancer.errors import (
     ProviderUnavailable,
 )
 from enhancer.pipeline.engine import Engine
+from enhancer.pipeline.lifecycle import Lifecycle
 from enhancer.pipeline.policy import Policy
 from enhancer.providers import Rendering
 from enhancer.service import PLANS
@@ -126,14 +127,20 @@ async def test_an_order_that_fails_fails_the_task_and_a_retry_orders_anew(front:
     assert await outcomes(pool, task) == ["refused", "done"]
 
 
+async def let_go(place: Place, cinema: Cinema, **over: Any) -> Task:
+    """A task whose order is placed, and that nobody holds: its process has stopped."""
+    task = await order(place, **over)
+    lease = await claim(place, task)
+    running = asyncio.create_task(engine(place, cinema).run(lease))
+    await eventually(lambda: is_at(place.service.pool, task, 5))
+    lease.stopping = True
+    await running
+    return await reached(place.service.pool, task, lambda _: True)
+
+
 async def test_who_holds_the_task_later_asks_for_the_same_order(front: Place, pool: Pool) -> None:
     cinema = Cinema(Rendering(done=False, percent=30, retry_after=600))
-    task = await order(front)
-    lease = await claim(front, task)
-    running = asyncio.create_task(engine(front, cinema).run(lease))
-    await eventually(lambda: is_at(pool, task, 5))
-    lease.stopping = True  # as at a deployment
-    await running
+    task = await let_go(front, cinema)
     assert (await step_of(pool, task, "render")).state is State.SUBMITTED
     cinema.shows = [*at(30, 34, 80)]
     task = await run(front, cinema, task)
@@ -164,9 +171,19 @@ async def test_a_cancel_tells_the_provider(front: Place, pool: Pool) -> None:
     assert (task.status, cinema.orders) == (Status.COMPLETED, ["order-1", "order-2"])
 
 
+async def test_a_cancel_of_a_task_that_nobody_holds_tells_the_provider(front: Place, pool: Pool) -> None:
+    cinema = Cinema(Rendering(done=False, retry_after=600))
+    task = await let_go(front, cinema)
+    service = front.service
+    lifecycle = Lifecycle(service.pool, service.bus, replace(service.tools, videos=cinema), PLANS, longest_call=60)
+    assert (await lifecycle.cancel(task)).status is Status.CANCELLED
+    assert cinema.withdrawn == ["order-1"]
+    assert await outcomes(pool, task) == ["ambiguous"]
+
+
 async def test_the_time_limit_tells_the_provider(front: Place, pool: Pool) -> None:
     cinema = Cinema(Rendering(done=False, retry_after=600))
-    task = await run(front, cinema, await order(front), limit=2)
+    task = await run(front, cinema, await let_go(front, cinema), limit=0.5)
     assert (task.status, task.error_code, cinema.withdrawn) == (Status.FAILED, "timeout", ["order-1"])
 
 
@@ -175,9 +192,10 @@ async def test_a_provider_that_cannot_hear_it_delays_no_end(front: Place, pool: 
         async def withdraw(self, order: str) -> None:
             raise ProviderUnavailable
 
-    task = await order(front)
+    cinema = Deaf(Rendering(done=False, retry_after=600))
+    task = await let_go(front, cinema)
     with listening() as log:
-        task = await run(front, Deaf(Rendering(done=False, retry_after=600)), task, limit=2)
+        task = await run(front, cinema, task, limit=0.5)
         assert log.has("order.not_withdrawn")
     assert task.error_code == "timeout"
 
