@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -88,14 +88,15 @@ class Bus:
         except GONE:
             return False
 
-    async def publish(self, channel: str, message: str) -> None:
+    async def publish(self, channel: str, *messages: str) -> None:
         """
-        Ring the bell; when Redis is away, for the listeners of this process alone.
+        Ring the bell, once for each message; when Redis is away, for the listeners of this process alone.
 
         They may get a message twice while it is not sure whether Redis took it.
         """
-        if not (await self._send(channel, message) and self.connected):
-            self._deliver(channel, message)
+        if not (await self._send(channel, messages) and self.connected):
+            for message in messages:
+                self._deliver(channel, message)
 
     def listen(self, name: str, listener: Listener) -> Callable[[], None]:
         """
@@ -128,25 +129,34 @@ class Bus:
                 await channel.confirmed.wait()
         return channel.confirmed.is_set()
 
-    async def _send(self, channel: str, message: str) -> bool:
-        """Whether Redis took the message."""
+    async def _send(self, channel: str, messages: Sequence[str]) -> bool:
+        """Whether Redis took the messages."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._resting_until:
             return False
         try:
             async with asyncio.timeout(PUBLISH):
-                await self._publish(channel, message)
+                await self._publish(channel, messages)
         except GONE as error:
             self._resting_until = loop.time() + REST
             log.warning("bus.unreachable", extra={"error": type(error).__name__})
             return False
         return True
 
-    async def _publish(self, channel: str, message: str) -> None:
+    async def _publish(self, channel: str, messages: Sequence[str]) -> None:
         try:
-            await self._redis.publish(channel, message)
+            await self._publish_once(channel, messages)
         except RedisConnectionError:  # the connection may have broken while it lay in the pool
-            await self._redis.publish(channel, message)
+            await self._publish_once(channel, messages)
+
+    async def _publish_once(self, channel: str, messages: Sequence[str]) -> None:
+        if len(messages) == 1:
+            await self._redis.publish(channel, messages[0])
+            return
+        async with self._redis.pipeline(transaction=False) as together:
+            for message in messages:
+                together.publish(channel, message)
+            await together.execute()
 
     def _deliver(self, name: str, message: str) -> None:
         channel = self._channels.get(name)

@@ -142,6 +142,15 @@ async def test_messages_come_once_and_in_order(bus: Bus) -> None:
     assert ear.heard.empty()
 
 
+async def test_messages_that_are_sent_together_come_once_and_in_order(bus: Bus) -> None:
+    ear = Ear()
+    bus.listen("c", ear)
+    await ready(bus, "c")
+    await bus.publish("c", *(str(n) for n in range(10)))
+    await bus.publish("c", "last")
+    assert [await ear.hears() for _ in range(11)] == [*(str(n) for n in range(10)), "last"]
+
+
 async def test_what_one_process_publishes_another_hears(bus: Bus, redis_url: str) -> None:
     ear, own = Ear(), Ear()
     async with Bus.open(redis_url) as other:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from enhancer import crash, metrics
@@ -112,21 +112,23 @@ class Engine:
             raise InternalError from error
 
     async def _work(self, job: Job) -> None:
+        """Run the steps that are left; that one is done and the next begins is recorded together."""
         plan = job.plan
         job.check()
-        if job.progress < plan.opens or not job.last_seq:
-            await self._advance(job, plan.opens)
+        reached = [plan.opens] if job.progress < plan.opens or not job.last_seq else []
+        result = Result()
         for step in plan.steps:
             if job.progress >= step.reaches:
                 continue
+            if step.begins is not None and job.progress < step.begins and job.wanted:
+                reached.append(step.begins)
+            if reached:
+                await self._advance(job, *reached, result=result)
             job.check()
-            if step.begins is not None and job.progress < step.begins:
-                await self._advance(job, step.begins)
             result = await self._done(job, step)
+            reached = [step.reaches]
             if step is plan.steps[-1]:
                 await self._complete(job, result)
-            else:
-                await self._advance(job, step.reaches, result)
 
     async def _done(self, job: Job, step: Step) -> Result:
         if step.provider is None:
@@ -138,20 +140,28 @@ class Engine:
 
     # -- what is recorded, then told
 
-    async def _advance(self, job: Job, progress: int, result: Result | None = None) -> None:
-        """A point of the scale is reached; one that is passed again does not lower the progress. Raises LeaseLost."""
+    async def _advance(self, job: Job, *points: int, result: Result | None = None) -> None:
+        """
+        One or more points of the scale are reached; one that is passed again does not lower the progress.
+
+        Raises LeaseLost.
+        """
         found = result.found if result else {}
         job.output |= found
-        message = self._message(job, progress)
-        reached = max(progress, job.progress)
-        told = self._event(job, reached, message, Status.PROCESSING)
+        marks = [(max(point, job.progress), self._message(job, point)) for point in points]
+        told = [
+            self._event(job, reached, message, Status.PROCESSING, nth=nth)
+            for nth, (reached, message) in enumerate(marks)
+        ]
+        last, message = marks[-1]
         await self._record(
             job,
             told,
-            lambda: tasks.advance(self._pool, job.task, told, progress=reached, message=message, output=found),
+            lambda: tasks.advance(self._pool, job.task, *told, progress=last, message=message, output=found),
         )
-        job.progress = reached
-        log.info("task.progress", extra={**about(job.task), "progress": reached, "text": message})
+        job.progress = last
+        for reached, text in marks:
+            log.info("task.progress", extra={**about(job.task), "progress": reached, "text": text})
 
     async def _complete(self, job: Job, result: Result) -> None:
         crash.point("before-finish")
@@ -198,7 +208,7 @@ class Engine:
         try:
             await self._record(
                 job,
-                told,
+                [told],
                 lambda: tasks.finish(
                     self._pool,
                     job.task,
@@ -217,12 +227,12 @@ class Engine:
         ended = {**about(job.task), "progress": reached, "text": message, "status": status.value}
         log.info("task.finished", extra=ended | ({"error_code": error[0]} if error else {}))
 
-    async def _record(self, job: Job, told: Event, statement: Callable[[], Awaitable[bool]]) -> None:
+    async def _record(self, job: Job, told: Sequence[Event], statement: Callable[[], Awaitable[bool]]) -> None:
         """Commit, then publish. Raises LeaseLost."""
         if not await self._policy.patiently(job, statement):
             raise LeaseLost
-        job.last_seq = told.seq
-        await self._bus.publish(job.task.channel, published(told))
+        job.last_seq = told[-1].seq
+        await self._bus.publish(job.task.channel, *map(published, told))
 
     # -- failures that may pass
 
@@ -266,7 +276,7 @@ class Engine:
         try:
             await self._record(
                 job,
-                told,
+                [told],
                 lambda: tasks.put_back(
                     self._pool, job.task, seconds=seconds, event=told, message=message, refund=refund
                 ),
@@ -294,7 +304,14 @@ class Engine:
         return messages.point(job.task.kind, at, job.language, job.plan.words(job))
 
     def _event(
-        self, job: Job, progress: int, message: str, status: Status, more: Mapping[str, object] | None = None
+        self,
+        job: Job,
+        progress: int,
+        message: str,
+        status: Status,
+        more: Mapping[str, object] | None = None,
+        *,
+        nth: int = 0,
     ) -> Event:
-        """The next event of the task."""
-        return event(job.plan, job.output, job.last_seq + 1, progress, message, status, more)
+        """The next event of the task, or the one after `nth` others that are told with it."""
+        return event(job.plan, job.output, job.last_seq + 1 + nth, progress, message, status, more)

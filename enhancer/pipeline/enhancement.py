@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
-from enhancer import crash, imaging
+from enhancer import crafts, crash, imaging
 from enhancer.domain.enhancements import EnhancementInput, EnhancementOutput
 from enhancer.domain.images import Format, Orientation, Size
 from enhancer.domain.tasks import Kind, Task
@@ -28,14 +27,14 @@ async def read(job: Job) -> Result:
 async def orient(job: Job) -> Result:
     """original -> how it stands, EXIF rotation applied."""
     original = await job.read(_order(job).original)
-    photo = await asyncio.to_thread(imaging.inspect, original)
+    photo = await crafts.done(imaging.inspect, original)
     return Result({"orientation": photo.orientation.value})
 
 
 async def prepare_redraw(job: Job) -> None:
     """original -> what is sent of it."""
     original = await job.read(_order(job).original)
-    upright = await asyncio.to_thread(imaging.upright, original, max_side=MAX_SIDE)
+    upright = await crafts.done(imaging.upright, original, max_side=MAX_SIDE)
     job.kept[UPRIGHT] = upright.data
 
 
@@ -56,7 +55,7 @@ async def recover_redrawn(job: Job) -> Result | None:
     for candidate in Format:
         path = _model_path(job.task, candidate)
         try:
-            photo = await asyncio.to_thread(imaging.inspect, await job.read(path))
+            photo = await crafts.done(imaging.inspect, await job.read(path))
         except NotFound:
             continue
         return _redrawn(path, photo.size, job.tools.images.model, tokens=0)
@@ -73,7 +72,7 @@ async def save(job: Job) -> Result:
     """The version for video -> the store, and a small copy of it for lists."""
     path, small = _enhanced_path(job.task), _thumbnail_path(job.task)
     fitted = await _fitted(job)
-    thumbnail = await asyncio.to_thread(imaging.thumbnail, fitted, max_side=THUMBNAIL_SIDE)
+    thumbnail = await crafts.done(imaging.thumbnail, fitted, max_side=THUMBNAIL_SIDE)
     await job.write(path, fitted)
     await job.write(small, thumbnail)
     return Result({"enhanced_path": path, "thumbnail_path": small})
@@ -193,7 +192,7 @@ async def _fitted(job: Job) -> bytes:
         if model_path is None:
             raise InternalError
         model_image = await job.read(model_path)
-        job.kept[path] = await asyncio.to_thread(imaging.fit, model_image, _orientation(job).video_size)
+        job.kept[path] = await crafts.done(imaging.fit, model_image, _orientation(job).video_size)
     return job.kept[path]
 
 

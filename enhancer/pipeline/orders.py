@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from pydantic import BaseModel
 
-from enhancer import crash, imaging
+from enhancer import crafts, crash, imaging
 from enhancer.bus import Bus
 from enhancer.domain.enhancements import EnhancementInput, EnhancementOutput
 from enhancer.domain.images import Photo
@@ -203,7 +203,7 @@ class Orders:
     async def _verified(self, photo: BinaryIO) -> Photo:
         """What the photo is; it stands at its beginning again."""
         photo.seek(0)
-        found = await asyncio.to_thread(imaging.verify, photo, max_pixels=self._limits.pixels)
+        found = await crafts.done(imaging.verify, photo, max_pixels=self._limits.pixels)
         photo.seek(0)
         return found
 

@@ -112,6 +112,11 @@ class Job:
 
         await patiently(write, seconds=STORE_PATIENCE, errors=(StorageUnavailable,))
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the work should go on."""
+        return not (self.lease.cancelled or self.lease.stopping)
+
     def check(self) -> None:
         """Raises Stopping or CancelRequested when the work should not go on."""
         if self.lease.cancelled:

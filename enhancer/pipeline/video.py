@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from enhancer import clips, imaging
+from enhancer import clips, crafts, imaging
 from enhancer.domain.images import Size
 from enhancer.domain.tasks import Kind, Task
 from enhancer.domain.videos import VideoInput, VideoOutput
@@ -36,8 +36,8 @@ async def compose(job: Job) -> Result:
 async def fit(job: Job) -> Result:
     """reference -> a frame of the video's size, which follows how the image stands."""
     reference = await job.read(_order(job).reference)
-    size = (await asyncio.to_thread(imaging.inspect, reference)).orientation.video_size
-    job.kept[FRAME] = await asyncio.to_thread(imaging.fit, reference, size)
+    size = (await crafts.done(imaging.inspect, reference)).orientation.video_size
+    job.kept[FRAME] = await crafts.done(imaging.fit, reference, size)
     return Result({"frame_size": size, "width": size[0], "height": size[1]})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from enhancer.domain.tasks import Task
 from enhancer.errors import OrderFailed, OrderLost, ProviderError
@@ -24,6 +24,13 @@ PER_MARK = 5  # per cent: an order is told to get on when it has passed another 
 FAREWELL = 10.0  # seconds that a provider may take to hear that nobody wants an order any more
 
 
+class Advance(Protocol):
+    """See Engine._advance."""
+
+    async def __call__(self, job: Job, *points: int, result: Result | None = None) -> None:
+        """Points of the scale are reached."""
+
+
 class Waiting:
     """
     Waits for orders. `advance` records and tells a point of the plan.
@@ -31,7 +38,7 @@ class Waiting:
     An order's id is stored before the first look, so whoever holds the task later goes on with the same order.
     """
 
-    def __init__(self, gate: Gate, advance: Callable[[Job, int, Result | None], Awaitable[None]]) -> None:
+    def __init__(self, gate: Gate, advance: Advance) -> None:
         self._gate = gate
         self._advance = advance
 
@@ -47,7 +54,7 @@ class Waiting:
             return placed
         try:
             if placed.now or job.progress < wait.placed:
-                await self._advance(job, wait.placed, Result({"percent": 0}))
+                await self._advance(job, wait.placed, result=Result({"percent": 0}))
             return await self._brought(job, step, wait, placed.order)
         except OrderFailed:
             await self._gate.close(job, step, placed.order, steps.State.REFUSED)
@@ -60,8 +67,8 @@ class Waiting:
 
     async def _brought(self, job: Job, step: Step, wait: Wait, order: str) -> Result:
         await self._until_made(job, wait, order)
-        await self._advance(job, wait.made, Result({"percent": 100}))
-        await self._advance(job, wait.collected, await wait.collect(job, order))
+        await self._advance(job, wait.made, result=Result({"percent": 100}))
+        await self._advance(job, wait.collected, result=await wait.collect(job, order))
         result = await step.run(job)
         return await self._gate.keep(job, step, result)
 
@@ -83,7 +90,7 @@ class Waiting:
                     return
                 if (mark := _mark(seen.percent)) > told:
                     percent = None if seen.percent is None else int(seen.percent)
-                    await self._advance(job, wait.making, Result({"percent": percent}))
+                    await self._advance(job, wait.making, result=Result({"percent": percent}))
                     told = mark
                 hint = seen.retry_after
             await _rest(job, pause if hint is None else max(hint, SHORTEST_PAUSE))

@@ -203,11 +203,15 @@ async def claim(
         )
         rows = await connection.fetch(
             f"""
-            WITH load AS (
+            WITH RECURSIVE load AS (
                 SELECT user_id, count(*)::int AS n FROM tasks WHERE status = 'processing' AND kind = ANY($5)
                 GROUP BY user_id),
-            waiting AS (
-                SELECT DISTINCT user_id FROM tasks WHERE status = 'pending'),
+            waiting (user_id) AS (  -- from one user to the next in the index, however many tasks each has
+                (SELECT user_id FROM tasks WHERE status = 'pending' ORDER BY user_id LIMIT 1)
+                UNION ALL
+                SELECT (SELECT t.user_id FROM tasks AS t WHERE t.status = 'pending' AND t.user_id > waiting.user_id
+                        ORDER BY t.user_id LIMIT 1)
+                FROM waiting WHERE waiting.user_id IS NOT NULL),
             ranked AS (
                 SELECT q.id, q.run_at, coalesce(load.n, 0) + q.nth AS slot
                 FROM waiting LEFT JOIN load USING (user_id) CROSS JOIN LATERAL (
@@ -217,9 +221,9 @@ async def claim(
                           AND attempts < max_attempts
                         ORDER BY run_at, id LIMIT greatest($3 - coalesce(load.n, 0), 0)) AS x) AS q),
             picked AS MATERIALIZED (
-                SELECT t.id FROM tasks AS t JOIN (
-                    SELECT id FROM ranked ORDER BY slot, run_at, id LIMIT $2) AS r USING (id)
-                WHERE t.status = 'pending'
+                SELECT t.id FROM tasks AS t
+                WHERE t.id = ANY(ARRAY(SELECT id FROM ranked ORDER BY slot, run_at, id LIMIT $2))
+                  AND t.status = 'pending'
                 FOR UPDATE OF t SKIP LOCKED),
             claimed AS (
                 UPDATE tasks AS t
@@ -227,7 +231,7 @@ async def claim(
                     lease_until = now() + $4::interval,
                     deadline_at = now() + make_interval(secs => ($6::float8[])[array_position($5, t.kind)]),
                     started_at = coalesce(started_at, now()), updated_at = now()
-                FROM picked WHERE t.id = picked.id
+                WHERE t.id = ANY(ARRAY(SELECT id FROM picked))
                 RETURNING t.*)
             SELECT {_COLUMNS} FROM claimed ORDER BY run_at, id
             """,
@@ -259,34 +263,36 @@ async def renew(pool: Pool, worker: str, leases: Mapping[int, int], *, lease: fl
 
 
 async def advance(
-    pool: Pool, task: Task, event: Event, *, progress: int, message: str, output: Mapping[str, object]
+    pool: Pool, task: Task, *events: Event, progress: int, message: str, output: Mapping[str, object]
 ) -> bool:
     """
-    Record progress, what was found out and the event, in one statement.
+    Record progress, what was found out and one or more events, in one statement: all of them, or none.
 
-    `event.seq` is the one after the task's last. True: recorded, now or by an earlier try of the same holder whose
-    answer was lost. False: the lease is lost; whoever holds it now speaks for the task.
+    The first event's `seq` is the one after the task's last. True: recorded, now or by an earlier try of the same
+    holder whose answer was lost. False: the lease is lost; whoever holds it now speaks for the task.
     """
     recorded = await pool.fetchval(
         """
         WITH moved AS (
             UPDATE tasks
-            SET progress = greatest(progress, $5), message = $6, last_seq = $3, updated_at = now(),
+            SET progress = greatest(progress, $5), message = $6, last_seq = $8, updated_at = now(),
                 output = CASE WHEN $7::jsonb = '{}' THEN output ELSE output || $7 END  -- else it is stored anew
             WHERE id = $1 AND fence = $2 AND status = 'processing' AND last_seq = $3 - 1
             RETURNING id)
-        INSERT INTO task_events (task_id, seq, data) SELECT id, $3, $4::json FROM moved
+        INSERT INTO task_events (task_id, seq, data)
+        SELECT id, $3 + told.nth - 1, told.data::json FROM moved, unnest($4::text[]) WITH ORDINALITY AS told (data, nth)
         RETURNING true
         """,
         task.id,
         task.fence,
-        event.seq,
-        event.data,
+        events[0].seq,
+        [event.data for event in events],
         progress,
         message,
         output,
+        events[-1].seq,
     )
-    return bool(recorded) or await _spoken(pool, task, event)
+    return bool(recorded) or await _spoken(pool, task, events[-1])
 
 
 async def finish(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import socket
@@ -66,6 +67,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Ser
     """Serve until `stop` is set. `ready` is called once requests are answered."""
     _allow_open_files(settings)
     async with serving(settings) as running:
+        _settle()
         ready(running)
         await stop.wait()
         log.info("service.stopping")
@@ -95,6 +97,17 @@ class AccessLogger(AbstractAccessLogger):
     def enabled(self) -> bool:
         """See aiohttp."""
         return self.logger.isEnabledFor(logging.INFO)
+
+
+def _settle() -> None:
+    """
+    Let the collector of garbage pass over what is there for good: modules, models, routes.
+
+    130,000 objects: a full collection stopped the loop for 50 ms and more on a small machine, and next to nothing
+    afterwards.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _allow_open_files(settings: Settings) -> None:

@@ -121,7 +121,7 @@ async def video(request: web.Request) -> web.StreamResponse:
 async def follow(request: web.Request, kind: Kind) -> web.StreamResponse:
     """The stream of a task of this kind, for its owner or the holder of its stream token."""
     user_id = auth.watcher(request, kind.channel(int(request.match_info["id"])))
-    task = await auth.own_task(request, kind, user_id)
+    task = (await auth.own_task(request, kind, user_id)).bare()
     after = _last_event_id(request)
     if task.status.final and after == task.last_seq:
         return web.Response(status=204)

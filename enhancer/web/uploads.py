@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 import warnings
 from collections.abc import AsyncIterator
@@ -46,7 +47,8 @@ async def form(request: web.Request, *, max_bytes: int, file_needed: bool = True
     Raises UploadTooLarge as soon as it is known, InvalidRequest for another content type, a missing file, or fields
     that cannot be read.
     """
-    if request.content_type != "multipart/form-data":
+    # aiohttp's `content_type` parses the boundary with all the rules of e-mail, for a millisecond
+    if not re.match(r"\s*multipart/form-data\s*(;|$)", request.headers.get("Content-Type", ""), re.IGNORECASE):
         raise InvalidRequest(("file", "Send a multipart/form-data form with the photo in the field `file`."))
     if (request.content_length or 0) > max_bytes + OVERHEAD:
         raise _too_large(max_bytes)

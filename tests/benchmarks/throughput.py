@@ -5,8 +5,8 @@ Tasks a second and CPU a task, beside the seeds' architecture and the bare Pillo
 
 The model answers at once (model.py). Rounds alternate between the service, the seeds' architecture and bare work on
 the same machine in the same run; medians are printed, because machines are shared and noisy. A round accepts its tasks
-as fast as eight uploads at a time allow and ends with the last task; meanwhile a client asks for a task's status
-fifty times a second, and a probe in the service's loop notes how late it is.
+as fast as eight uploads at a time allow and ends with the last task. Then half as many are done while a client asks for
+a task's status fifty times a second, and a probe in the service's loop notes how late it is.
 
 Both keep JPEGs of the same size and quality, though the seeds speak of PNG: so compared, only the architecture differs.
 """
@@ -85,21 +85,23 @@ def bare_cpu(upload: bytes, answer: str, tasks: int) -> float:
 
 
 async def one_round(contestant: Contestant, upload: bytes, tasks: int) -> Figures:
-    """So many tasks from the first upload to the last end."""
+    """So many tasks from the first upload to the last end; then half as many, watched."""
     headers = {"Authorization": f"Bearer {contestant.token}"}
     connection = await asyncpg.connect(contestant.database_url)
     async with aiohttp.ClientSession(contestant.programs[0].url, headers=headers) as http:
         first = await _order(http, upload)
         await _until(lambda: _finished(contestant, connection))
-        _signal(contestant, signal.SIGUSR1)
         cpu, servers_cpu, began = contestant.cpu(), contestant.servers.cpu(), time.perf_counter()
-        asking = asyncio.create_task(_ask(http, first))
         posts = await _orders(http, upload, tasks)
         await _until(lambda: _finished(contestant, connection))
         seconds = time.perf_counter() - began
+        cpu, servers_cpu = contestant.cpu() - cpu, contestant.servers.cpu() - servers_cpu
+        _signal(contestant, signal.SIGUSR1)
+        asking = asyncio.create_task(_ask(http, first))
+        await _orders(http, upload, tasks // 2)
+        await _until(lambda: _finished(contestant, connection))
         asking.cancel()
         (answers,) = await asyncio.gather(asking)
-        cpu, servers_cpu = contestant.cpu() - cpu, contestant.servers.cpu() - servers_cpu
     await connection.close()
     lags = await _lags(contestant)
     return {

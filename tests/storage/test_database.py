@@ -27,6 +27,19 @@ async def test_json_goes_in_and_comes_out_as_values(pool: Pool) -> None:
     assert await pool.fetchval("SELECT $1::jsonb ->> 'text'", value) == value["text"]
 
 
+async def test_a_transaction_that_was_left_open_ends_with_the_use_of_its_connection(database_url: str) -> None:
+    async with database.connect(database_url, size=1) as pool:
+        async with pool.acquire() as connection:
+            await connection.transaction().start()
+            await connection.execute("SELECT pg_advisory_xact_lock(1), set_config('lock_timeout', '5s', true)")
+        held = (
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        assert await pool.fetchval("SELECT current_setting('lock_timeout')") == "0"
+        assert await pool.fetchval(held) == 0
+
+
 async def test_a_pool_grows_to_its_size_and_no_further(database_url: str) -> None:
     async with database.connect(database_url, size=3) as pool:
         held = [await pool.acquire() for _ in range(3)]

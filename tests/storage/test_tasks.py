@@ -367,6 +367,17 @@ async def test_numbers_of_events_have_no_gaps(pool: Pool) -> None:
     assert [one.seq for one in await events.after(pool, task.id, 0)] == [1, 2, 3]
 
 
+async def test_events_that_are_told_together_are_all_there_or_none(pool: Pool) -> None:
+    task = await leased(pool)
+    told = [event(task, n) for n in range(3)]
+    assert not await tasks.advance(pool, task, *told[1:], progress=20, message="too early", output={})
+    for _ in range(2):  # told again after a lost answer
+        assert await tasks.advance(pool, task, *told, progress=20, message="the last", output={"a": 1})
+    assert await events.after(pool, task.id, 0) == told
+    now = await stored(pool, task)
+    assert (now.progress, now.message, now.output, now.last_seq) == (20, "the last", {"a": 1}, 3)
+
+
 async def test_progress_never_falls_and_what_was_found_is_kept(pool: Pool) -> None:
     task = await leased(pool)
     await tasks.advance(pool, task, event(task), progress=50, message="far", output={"a": 1, "b": 1})

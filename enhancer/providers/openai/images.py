@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import io
@@ -11,7 +10,7 @@ import re
 from openai import AsyncOpenAI, omit
 from pydantic import Field
 
-from enhancer import imaging
+from enhancer import crafts, imaging
 from enhancer.errors import InvalidImage, ProviderBadAnswer, UnsupportedImage
 from enhancer.providers import ImageBrief, Redrawn, models, prompts
 from enhancer.providers.answers import Answer, AnyUsage, Usage, read
@@ -43,7 +42,7 @@ class OpenAIImages:
     async def redraw(self, brief: ImageBrief) -> Redrawn:
         """Make the advertisement's image. Raises errors.ProviderError."""
         body = await self._edit(brief)
-        return await asyncio.to_thread(_redrawn, body)
+        return await crafts.done(_redrawn, body)
 
     async def _edit(self, brief: ImageBrief) -> bytes:
         private = (self._client.api_key, brief.description)

@@ -8,13 +8,11 @@ tinted and noised on purpose (tests/providers/test_studio_images.py).
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from enhancer import imaging
+from enhancer import crafts, imaging
 from enhancer.domain.images import Format, Size
 from enhancer.errors import InvalidImage, ProviderRefused, UnsupportedImage
 from enhancer.providers import ImageBrief, Redrawn
@@ -37,7 +35,7 @@ class StudioImages:
     async def redraw(self, brief: ImageBrief) -> Redrawn:
         """Enhance the photo; a JPEG of exactly the size that was asked for."""
         try:
-            data = await asyncio.to_thread(enhance, brief.image, brief.size)
+            data = await crafts.done(enhance, brief.image, brief.size)
         except (InvalidImage, UnsupportedImage) as error:
             raise ProviderRefused("The offline studio cannot read this image.") from error
         return Redrawn(data, Format.JPEG, brief.size, tokens=0)

@@ -7,12 +7,11 @@ two products sound different and the same order gives the same script again.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from enhancer import imaging
+from enhancer import crafts, imaging
 from enhancer.domain.scripts import Scene
 from enhancer.errors import InvalidImage, ProviderRefused, UnsupportedImage
 from enhancer.providers import Script, ScriptBrief
@@ -37,7 +36,7 @@ class StudioScripts:
     async def write(self, brief: ScriptBrief) -> Script:
         """Measure the image and write; English, or Chinese for any language tag that begins with zh."""
         try:
-            seen = await asyncio.to_thread(lambda: look(imaging.decode(brief.image)))
+            seen = await crafts.done(lambda: look(imaging.decode(brief.image)))
         except (InvalidImage, UnsupportedImage) as error:
             raise ProviderRefused("The offline studio cannot read this image.") from error
         return compose(seen, brief.description, brief.duration, brief.language)
