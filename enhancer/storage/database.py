@@ -68,17 +68,27 @@ async def patiently(
     The operation must be safe to repeat: a commit whose answer was lost may have happened.
     """
     deadline = asyncio.get_running_loop().time() + seconds
+    cancelled = _cancellations()
     pause = 0.05
     while True:
         try:
             return await operation()
         except errors as error:
+            # a connection that breaks while a statement is cancelled raises its own error in the cancellation's place
+            if _cancellations() > cancelled:
+                raise asyncio.CancelledError from error
             # a ValueError: an address that is none, which asyncpg calls an InterfaceError, too
             if isinstance(error, ValueError) or asyncio.get_running_loop().time() + pause > deadline:
                 raise
             log.warning("storage.unreachable", extra={"error": type(error).__name__, "pause": pause})
         await asyncio.sleep(pause)
         pause = min(pause * 2, 2.0)
+
+
+def _cancellations() -> int:
+    """How often this asyncio task was told to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 async def _init(connection: Connection) -> None:

@@ -301,7 +301,7 @@ class Stage:
             return await connection.fetchrow(query, task_id, name)
 
     async def until(
-        self, task_id: int, condition: Callable[[asyncpg.Record], bool], what: str, *, seconds: float = 20
+        self, task_id: int, condition: Callable[[asyncpg.Record], bool], what: str, *, seconds: float = 60
     ) -> asyncpg.Record:
         """The task's row, once it is so."""
 
@@ -311,11 +311,11 @@ class Stage:
 
         return await until_found(look, f"task {task_id} {what}", seconds=seconds)
 
-    async def ended(self, task_id: int, *, seconds: float = 30) -> asyncpg.Record:
+    async def ended(self, task_id: int, *, seconds: float = 90) -> asyncpg.Record:
         """The task's row, once it is final."""
         return await self.until(task_id, lambda row: row["status"] in FINAL, "ends", seconds=seconds)
 
-    async def settled(self, *, seconds: float = 40) -> Facts:
+    async def settled(self, *, seconds: float = 120) -> Facts:
         """Wait until every task and every stream has ended; then everything must hold."""
         await self.all_ended(seconds=seconds)
         facts = await self.facts()
@@ -328,7 +328,7 @@ class Stage:
         with suppress(AssertionError):
             await until_found(self._all_final, "every task ends", seconds=seconds)
         if self.watching:
-            done, _ = await asyncio.wait(self.watching, timeout=15)
+            done, _ = await asyncio.wait(self.watching, timeout=60)
             for task in done:
                 task.result()
 

@@ -267,9 +267,9 @@ async def test_a_call_that_hangs_ends_in_time(fake: FakeOpenAI, client: openai.A
     fake.fail("edits", faults.hang())
     given = settings(fake.url)
     if patience == "of the client":
-        images = OpenAIImages(client.with_options(timeout=0.1), given)
+        images = OpenAIImages(client.with_options(timeout=1.0), given)
     else:
-        images = OpenAIImages(client, given.model_copy(update={"call_timeout": 0.1}))
+        images = OpenAIImages(client, given.model_copy(update={"call_timeout": 1.0}))
     with pytest.raises(OutcomeUnknown):
         await images.redraw(IMAGE)
     await fake.arrived("edits")

@@ -131,6 +131,25 @@ async def test_an_address_that_is_none_is_tried_once(url: str) -> None:
             await database.patiently(lambda: stack.enter_async_context(database.connect(url, size=2)), seconds=600)
 
 
+async def test_patience_can_be_cancelled_in_a_statement_whose_connection_breaks_then() -> None:
+    running, tries = asyncio.Event(), []
+
+    async def operation() -> None:
+        tries.append(1)
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionResetError from None
+
+    patient = asyncio.create_task(database.patiently(operation, seconds=60))
+    await running.wait()
+    patient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await patient
+    assert len(tries) == 1
+
+
 async def test_patience_can_be_cancelled() -> None:
     tried = asyncio.Event()
 

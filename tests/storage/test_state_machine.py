@@ -352,5 +352,5 @@ def test_no_order_of_events_breaks_a_promise(database_url: str) -> None:
     with world(database_url) as real:
         Life.world = real
         run_state_machine_as_test(
-            Life, settings=settings(max_examples=60, stateful_step_count=50, deadline=None, database=None)
+            Life, settings=settings(max_examples=40, stateful_step_count=40, deadline=None, database=None)
         )
