@@ -192,7 +192,7 @@ async def test_a_client_that_is_gone_is_no_error(caplog: pytest.LogCaptureFixtur
         ("GET", "/api/v1/ai/enhance-and-script/1/nothing", 404, "not_found", None),
         ("GET", LOGIN, 405, "method_not_allowed", "POST"),
         ("DELETE", "/healthz", 405, "method_not_allowed", "GET,HEAD"),
-        ("PATCH", "/api/v1/ai/enhance-and-script", 405, "method_not_allowed", "POST"),
+        ("PATCH", "/api/v1/ai/enhance-and-script", 405, "method_not_allowed", "GET,HEAD,POST"),
     ],
 )
 async def test_what_is_not_there_is_a_problem_too(
