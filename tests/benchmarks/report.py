@@ -50,7 +50,7 @@ def _read(name: str) -> Figures | None:
 
 def _with_origin(told: Figures | None, text: object) -> str:
     if told is None or not callable(text):
-        return "_Not measured yet._"
+        return "_Not measured yet on a quiet machine._"
     machine = told["machine"]
     short = "; a quick run" if told["quick"] else ""
     origin = (
