@@ -23,6 +23,7 @@ OF_REQUESTS = {
     "queue_full",
     "storage_unavailable",
     "video_unavailable",
+    "request_timeout",
 }
 OF_TASKS = {
     "provider_refused",
