@@ -63,6 +63,13 @@ async def template(servers: embedded.Servers) -> str:
 @pytest.fixture
 async def database_url(servers: embedded.Servers, template: str) -> AsyncIterator[str]:
     """A database of the test's own."""
+    async with copied(servers, template) as url:
+        yield url
+
+
+@asynccontextmanager
+async def copied(servers: embedded.Servers, template: str) -> AsyncIterator[str]:
+    """A new database like the template -> its address."""
     url, name = str(servers.database_url), f"test_{next(_numbers)}"
     await _administer(url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield _at(url, name)

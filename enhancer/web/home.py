@@ -16,6 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from enhancer.web.headers import policy
 from enhancer.web.keys import SERVICE
 
 PAGE = Path(__file__).parent / "page"
@@ -24,17 +25,14 @@ LANGUAGES = ("en", "zh")  # the first for whoever wants neither
 _DOCUMENT = (PAGE / "index.html").read_text()
 _IMPORT_MAP = re.findall(r'<script type="importmap">(.*?)</script>', _DOCUMENT, re.DOTALL)[0]
 
+# what the page may do beside nothing
 POLICY: Mapping[str, str] = {
-    "default-src": "'none'",
     # the import map is the one thing that browsers take only from inside the document
     "script-src": f"'self' 'sha256-{base64.b64encode(hashlib.sha256(_IMPORT_MAP.encode()).digest()).decode()}'",
     "style-src": "'self'",
     "img-src": "'self' blob:",  # blob: the photo that was chosen
     "media-src": "'self'",
     "connect-src": "'self'",
-    "base-uri": "'none'",
-    "form-action": "'none'",
-    "frame-ancestors": "'none'",
     "require-trusted-types-for": "'script'",
     "trusted-types": "'none'",
 }
@@ -44,7 +42,7 @@ async def page(request: web.Request) -> web.Response:
     """GET / -> 200 and the page, which takes an account token from the address' fragment: #token=."""
     megabytes = request.app[SERVICE].settings.max_upload_mb
     headers = {
-        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in POLICY.items()),
+        "Content-Security-Policy": policy(POLICY),
         "Cache-Control": "no-cache",
         "Vary": "Accept-Language, Cookie",
     }

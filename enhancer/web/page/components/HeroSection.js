@@ -51,6 +51,7 @@ export function HeroSection({ token, route, onSignIn, say }) {
     );
   const accepted = (made) => {
     setTask(made);
+    setOrder(draft(order)); // sent again, it is another order
     go({ enhancement: made.id });
     changed();
     focusOn("stage");
@@ -70,25 +71,29 @@ export function HeroSection({ token, route, onSignIn, say }) {
 
   const workflowStage = task?.status === "completed" ? "video" : "image";
   const wanted = Boolean(token && (route.enhancement || route.video));
-  return html`<div class="bench">
-    <div class="column">
-      ${workflowStage === "video"
-        ? html`<${VideoForm} key=${task.id} task=${task} again=${video?.status === "completed"} busy=${video && !isFinal(video)}
-            onAccepted=${videoAccepted} onNew=${() => go({})} say=${say} />`
-        : task
-          ? html`<${Order} task=${task} />`
-          : html`<${PhotoForm} value=${order} signedIn=${Boolean(token)} onChange=${setOrder} onSignIn=${onSignIn} onAccepted=${accepted} />`}
-    </div>
-    <div class="column">
+  const trouble = problem ?? videoProblem;
+  const form =
+    workflowStage === "video"
+      ? html`<${VideoForm} key=${task.id} task=${task} again=${video?.status === "completed"} busy=${video && !isFinal(video)}
+          onAccepted=${videoAccepted} onNew=${() => go({})} say=${say} />`
+      : task
+        ? html`<${Order} task=${task} />`
+        : (!wanted || trouble || video) && html`<${PhotoForm} value=${order} signedIn=${Boolean(token)} onChange=${setOrder}
+            onSignIn=${onSignIn} onAccepted=${accepted} />`;
+  // what is made comes first, to readers and on narrow screens; what is to be filled in, when there is nothing yet
+  const columns = [
+    html`<div key="side" class="column">${form}</div>`,
+    html`<div key="stage" class="column stage">
       ${video && html`<${Video} video=${video} stream=${videoStream} say=${say} onRetry=${() => retry("video", video, setVideo)} />`}
       ${task && html`<${Enhancement} task=${task} stream=${stream} say=${say} onChange=${() => go({})}
         onRetry=${() => retry("enhancement", task, setTask)} />`}
       ${!wanted && html`<${Promise_} />`}
-      ${wanted && !task && !video && html`<section class="card nothing">${problem || videoProblem
-        ? html`<p role="alert">${sentence(problem ?? videoProblem)}</p>`
-        : t("loading")}</section>`}
-    </div>
-  </div>`;
+      ${wanted && !task && !video && html`<section class="card nothing">
+        ${trouble ? html`<p role="alert">${sentence(trouble)}</p>` : t("loading")}
+      </section>`}
+    </div>`,
+  ];
+  return html`<div class="bench">${task || video ? columns.reverse() : columns}</div>`;
 }
 
 // What the hook shall follow: a task that has not ended, for whoever is signed in.

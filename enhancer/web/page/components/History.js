@@ -2,8 +2,8 @@
 
 import { useState } from "react";
 import { html, names } from "./html.js";
-import { ago, sentence, t } from "../i18n/language.js";
-import { here, now } from "../lib/api/client.js";
+import { date, sentence, t } from "../i18n/language.js";
+import { here } from "../lib/api/client.js";
 import { isFinal } from "../lib/hooks/stream.js";
 import { KINDS } from "../state/tasks.js";
 import { changed } from "../state/tabs.js";
@@ -33,11 +33,11 @@ function Work({ item, current, onOpen, onDeleted, say }) {
       () => {
         say(told);
         if (action === remove) onDeleted(item);
-        changed();
+        changed(action === remove ? item.kind + item.id : "");
       },
       (problem) => say(sentence(problem)),
     );
-  const title = (item.kind === "video" ? item.prompt : item.user_description).trim().split("\n")[0] || t("untitled");
+  const title = (item.kind === "video" ? item.prompt : item.user_description).replace(/^\[.*?\]\s*/, "").trim().split("\n")[0] || t("untitled");
   const ended = isFinal(item);
   return html`<li class=${names("work", current && "current")}>
     <button class="open" aria-current=${current} onClick=${() => onOpen(item)}>
@@ -46,7 +46,7 @@ function Work({ item, current, onOpen, onDeleted, say }) {
         <span class="kind">${t(item.kind === "video" ? "isVideo" : "isPhoto")}</span>
       </span>
       <span class="title">${title}</span>
-      <span class="about"><span class=${`status ${item.status}`}>${t(`status.${item.status}`)}</span> · ${ago(item.created_at, now())}</span>
+      <span class="about"><span class=${`status ${item.status}`}>${t(`status.${item.status}`)}</span> · ${date(item.created_at)}</span>
     </button>
     <div class="actions">
       ${ended && item.status !== "completed" && html`<button class="quiet" onClick=${() => act(retry, t("retried"))}>${t("retry")}</button>`}

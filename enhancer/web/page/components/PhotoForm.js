@@ -61,7 +61,6 @@ export function PhotoForm({ value, signedIn, onChange, onSignIn, onAccepted }) {
 // What is wrong with a file, as far as can be told at once.
 function fault(file) {
   if (!TYPES.includes(file.type)) return t("wrongType");
-  if (!file.size) return t("emptyFile");
   return file.size > MAX_MB * 1e6 ? t("tooLarge", { size: megabytes(file.size), mb: MAX_MB }) : "";
 }
 

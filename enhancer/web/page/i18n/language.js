@@ -38,11 +38,5 @@ export function clock(seconds) {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-/** How long ago, in words. @param {string} iso @param {number} now milliseconds */
-export function ago(iso, now) {
-  const seconds = Math.min(0, (Date.parse(iso) - now) / 1000);
-  /** @type {[Intl.RelativeTimeFormatUnit, number][]} */
-  const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
-  const [unit, size] = units.find(([, size]) => -seconds >= size) ?? ["second", 1];
-  return new Intl.RelativeTimeFormat(language(), { numeric: "auto" }).format(Math.round(seconds / size), unit);
-}
+/** When it was, as people write it. @param {string} iso */
+export const date = (iso) => new Date(iso).toLocaleString(language(), { dateStyle: "medium", timeStyle: "short" });

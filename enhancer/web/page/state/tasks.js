@@ -1,6 +1,7 @@
 // Tasks as the page knows them: the one that is open, and the list of all.
 
 import { useCallback, useEffect, useState } from "react";
+import { Problem } from "../lib/api/client.js";
 import { enhancements, videos } from "../lib/api/services.js";
 import { isFinal } from "../lib/hooks/stream.js";
 import { useChanges } from "./tabs.js";
@@ -12,8 +13,9 @@ export const KINDS = { enhancement: enhancements, video: videos };
 // The open task of a kind, as the service has it; loaded again when something changed.
 export function useTask(kind, id, token) {
   const [state, setState] = useState({ id: null, task: null, problem: null });
-  const load = useCallback(() => {
+  const load = useCallback((deleted = "") => {
     if (id == null || !token) return;
+    if (deleted === kind + id) return setState({ id, task: null, problem: new Problem(404, { code: "not_found" }) });
     KINDS[kind].get(id).then(
       (task) => setState({ id, task, problem: null }),
       (problem) => setState((now) => ({ id, task: problem.passing && now.id === id ? now.task : null, problem })),
