@@ -95,7 +95,7 @@ class Gate:
 
     async def close(self, job: Job, step: Step, order: str, state: steps.State) -> None:
         """Record that an order has ended without a result."""
-        await self._policy.patiently(job, lambda: steps.close(self._pool, job.task.id, step.name, order, state))
+        await self._policy.patiently(job, lambda: steps.close(self._pool, job.task, step.name, order, state))
 
     async def _opened(self, job: Job, step: Step, provider: Provider) -> Result | None:
         """All that comes before a call. None: it may be made now."""

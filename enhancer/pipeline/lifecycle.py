@@ -85,7 +85,7 @@ class Lifecycle:
         ended = await lifecycle.cancel_waiting(self._pool, task, told, message=message)
         if ended:
             await self._tell(task, told)
-            await withdraw(self._pool, self._plan(task), self._tools, task)
+            await withdraw(self._pool, self._plan(task), self._tools, await self._now(task))
         return ended
 
     async def _now(self, task: Task) -> Task:

@@ -106,7 +106,9 @@ async def withdraw(pool: Pool, plan: Plan, tools: Tools, task: Task) -> None:
         if row is None or row.state is not steps.State.SUBMITTED or row.provider_id is None:
             continue
         try:
-            await steps.close(pool, task.id, step.name, row.provider_id, _without_result(step.provider(tools)))
+            without = _without_result(step.provider(tools))
+            if not await steps.close(pool, task, step.name, row.provider_id, without):
+                continue  # whoever has the task now waits for it
             async with asyncio.timeout(FAREWELL):
                 await step.wait.withdraw(tools, row.provider_id)
         except (ProviderError, TimeoutError) as error:

@@ -122,22 +122,31 @@ async def submit(pool: Pool, task: Task, step: str, provider_id: str) -> bool:
     return bool(kept)
 
 
-async def close(pool: Pool, task_id: int, step: str, provider_id: str, state: State) -> None:
-    """Record how an order ended that brought no result: refused, or ambiguous when it may have been billed."""
-    await pool.execute(
+async def close(pool: Pool, task: Task, step: str, provider_id: str, state: State) -> bool:
+    """
+    Record how an order ended that brought no result: refused, or ambiguous when it may have been billed.
+
+    False: it was not open any more, or the task is another's by now, who goes on with the order.
+    """
+    closed = await pool.fetchval(
         """
         WITH closed AS (
             UPDATE task_steps SET state = $4, finished_at = now()
             WHERE task_id = $1 AND step = $2 AND provider_id = $3 AND state = 'submitted'
-            RETURNING fence)
-        UPDATE task_calls AS c SET outcome = $4, finished_at = now() FROM closed
-        WHERE c.task_id = $1 AND c.step = $2 AND c.fence = closed.fence AND c.outcome <> 'done'
+              AND EXISTS (SELECT FROM tasks WHERE id = $1 AND fence = $5 AND status <> 'pending')
+            RETURNING fence),
+        written AS (
+            UPDATE task_calls AS c SET outcome = $4, finished_at = now() FROM closed
+            WHERE c.task_id = $1 AND c.step = $2 AND c.fence = closed.fence AND c.outcome <> 'done')
+        SELECT true FROM closed
         """,
-        task_id,
+        task.id,
         step,
         provider_id,
         state.value,
+        task.fence,
     )
+    return bool(closed)
 
 
 async def finish(

@@ -411,3 +411,18 @@ async def reap_one(pool: Pool) -> None:
     """A reaper passes over what is locked, and comes again."""
     while not await tasks.reap(pool):
         pass
+
+
+async def test_who_has_lost_a_task_does_not_close_the_order_that_its_next_holder_waits_for(pool: Pool) -> None:
+    old = await leased(pool)
+    assert await permit(pool, old)
+    assert await steps.submit(pool, old, "redraw", "video-1")
+    await let_lease_run_out(pool, old)
+    await tasks.reap(pool)
+    assert not await steps.close(pool, old, "redraw", "video-1", State.REFUSED), "it waits for any worker"
+    [new] = await claim(pool, "b")
+    assert not await steps.close(pool, old, "redraw", "video-1", State.REFUSED)
+    assert (await row(pool, new)).state is State.SUBMITTED
+    assert await steps.close(pool, new, "redraw", "video-1", State.REFUSED)
+    assert not await steps.close(pool, new, "redraw", "video-1", State.REFUSED), "it was closed"
+    assert (await row(pool, new)).state is State.REFUSED
