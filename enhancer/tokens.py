@@ -13,7 +13,7 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jwt
 
@@ -39,10 +39,10 @@ class Tokens:
     `epoch_of`: a user's epoch as far as it is known.
     """
 
-    key: str
+    key: str = field(repr=False)
     account_lifetime: int
     link_lifetime: int
-    former_keys: tuple[str, ...] = ()
+    former_keys: tuple[str, ...] = field(default=(), repr=False)
     epoch_of: Callable[[int], int] = _never
 
     def account(self, user_id: int) -> str:

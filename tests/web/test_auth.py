@@ -227,3 +227,18 @@ async def test_zeros_before_an_id_change_nothing(idle: Running) -> None:
     task = await accept(idle.http)
     async with idle.http.get(STATUS.format(f"000{task['id']}")) as answer:
         assert (await answer.json())["id"] == task["id"]
+
+
+async def test_without_a_subscription_nothing_new_can_be_ordered_and_the_rest_is_as_ever(scene: Scene) -> None:
+    pool = scene.running.service.pool
+    await pool.execute("UPDATE subscriptions SET status = 'cancelled' WHERE user_id = $1", scene.running.user.id)
+    for route in PROTECTED:
+        if route.method != "DELETE":
+            async with ask(scene, route, f"Bearer {token(scene.running)}") as answer:
+                assert answer.status not in {401, 403}, route.path
+                assert answer.status < 500, route.path
+                if "subscription_required" in route.problems and "{" not in route.path:
+                    assert answer.status in {402, 422}, (route.path, answer.status)
+                    if route.body and route.body.form:
+                        assert answer.status == 402, route.path
+    assert await pool.fetchval("SELECT count(*) FROM tasks") == 2
