@@ -247,7 +247,7 @@ async def _restarts(trial: Trial, dice: random.Random, *, times: int) -> None:
 async def _without_redis(
     trial: Trial, take_away: Callable[[], Awaitable[None]], bring_back: Callable[[], Awaitable[None]]
 ) -> Facts:
-    async with trial.stage() as stage:
+    async with trial.stage(lease=60) as stage:
         await asyncio.gather(*(stage.replica() for _ in REPLICAS))
         await ordered(stage, await crowd(stage), trial.tasks, over=0)
         await _some_ended(stage, trial.tasks // 10)
