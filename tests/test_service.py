@@ -66,7 +66,7 @@ async def test_what_was_opened_is_closed(settings: Settings, openai: FakeOpenAI,
     async with services.running(with_models(settings, openai)) as service:
         assert await service.bus.ping()
         assert await service.pool.fetchval("SELECT 1") == 1
-        assert {"_feed", "_beat", "_reap", "worker-0", "worker-3", "bus"} <= await tasks_left()
+        assert {"_feed", "_beat", "_reap", "enhancement-0", "enhancement-3", "bus"} <= await tasks_left()
     assert await tasks_left() == before
     assert await connections(pool) == connected
 
@@ -188,7 +188,7 @@ async def test_a_database_that_comes_up_late_is_waited_for(settings: Settings) -
         cable.cut()
         with listening() as log:
             starting = asyncio.create_task(complaint_or_none(behind))
-            await log.says("database.unreachable", times=2)
+            await log.says("storage.unreachable", times=2)
             cable.mend()
             assert await starting is None
 
