@@ -20,7 +20,7 @@ from tests.fakes.videos import FakeVideos
 from tests.faults.processes import Watchdog
 from tests.faults.servers import Valkey
 from tests.page.shops import PASSWORD, Shop
-from tests.page.visitors import RECORD, Visitor, tab, visitor
+from tests.page.visitors import RECORD, RENDERING, Visitor, tab, visitor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -168,7 +168,7 @@ async def test_from_a_photo_to_a_video(
 
         await guest.press("generate")
         await expect(page.locator(".steps li")).to_have_count(10)
-        await guest.sees("videoReady")
+        await guest.sees("videoReady", patience=RENDERING)
         assert await page.locator("video").evaluate(LENGTH) == pytest.approx(4, abs=0.5)
         await expect(page.get_by_role("link", name=text["downloadVideo"])).to_be_visible()
         await expect(guest.works).to_have_count(2)
@@ -270,7 +270,7 @@ async def test_the_service_is_killed_and_started_again(browser: Browser, models:
         assert len(set(said)) == len(said), "nothing twice"
         marks = [int(line.split("%")[0].removeprefix("[")) for line in said]
         assert marks == sorted(marks)
-        assert {5, 30, 50, 75} <= set(marks)
+        assert {30, 75} <= set(marks)
         assert len(models.openai.calls_of("edits")) == len({call.started for call in models.openai.calls_of("edits")})
 
 

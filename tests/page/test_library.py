@@ -11,6 +11,7 @@ import pytest
 from tests.page.conftest import HERE
 
 LIBRARY = HERE.parents[1] / "enhancer/web/page/lib"
+TESTS = ("hooks/hooks.test.mjs", "hooks/services.test.mjs")
 
 
 def run(*command: str, **environment: str) -> None:
@@ -23,7 +24,7 @@ def run(*command: str, **environment: str) -> None:
 
 @pytest.mark.parametrize("renderer", ["preact", "react"])
 def test_the_hooks_hold_what_they_promise(node_modules: Path, renderer: str) -> None:
-    run("node", "--import", "./hooks/library.mjs", "--test", "hooks/", REACT=renderer)
+    run("node", "--import", "./hooks/library.mjs", "--test", *TESTS, REACT=renderer)
 
 
 def test_the_types_fit(node_modules: Path) -> None:

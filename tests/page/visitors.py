@@ -17,6 +17,7 @@ from tests.page.conftest import HERE
 from tests.page.shops import Shop, strings
 
 PATIENCE = 60_000  # milliseconds for anything to appear; machines may be busy
+RENDERING = 5 * PATIENCE  # a second of film is many seconds of work
 AXE = HERE / "node_modules/axe-core/axe.min.js"
 SHOTS = os.environ.get("SCREENSHOTS")  # a folder: the main states are drawn into it
 
@@ -112,9 +113,9 @@ class Visitor:
         """The history."""
         return self.page.locator(".work")
 
-    async def sees(self, name: str) -> None:
-        """A heading has come."""
-        await expect(self.heading(name)).to_be_visible()
+    async def sees(self, name: str, *, patience: int = PATIENCE) -> None:
+        """A heading has come, after so many milliseconds at most."""
+        await expect(self.heading(name)).to_be_visible(timeout=patience)
 
     async def check(self, state: str, *, accessible: bool = True) -> None:
         """The state is fit for everybody: by axe-core's rules, and without scrolling to the side."""

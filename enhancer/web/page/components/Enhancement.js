@@ -27,7 +27,7 @@ export function Enhancement({ task, stream, onRetry, onChange, say }) {
     </section>`;
   }
   return html`<section class="card" aria-labelledby="stage">
-    <h2 id="stage" tabindex="-1">${t(task.status === "completed" ? "ready" : "enhancing")}</h2>
+    <h2 id="stage" tabindex="-1">${t(task.status === "completed" ? "ready" : "photo")}</h2>
     ${task.status === "completed"
       ? html`<${Result} task=${task} original=${original} />`
       : html`<${Failure} task=${task} onRetry=${onRetry}>

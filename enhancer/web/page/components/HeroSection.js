@@ -27,7 +27,7 @@ export function HeroSection({ token, route, onSignIn, say }) {
       say(t("done"));
       changed();
     },
-    onError: (error, event) => ended(error, event),
+    onError: (_, event) => ended(event),
   });
   const videoStream = useVideoStream({
     ...followed(video, token),
@@ -35,10 +35,11 @@ export function HeroSection({ token, route, onSignIn, say }) {
       say(t("videoDone"));
       changed();
     },
-    onError: (error, event) => ended(error, event),
+    onError: (_, event) => ended(event),
   });
-  const ended = (error, event) => {
-    if (event.code !== "unauthenticated") say(event.status === "cancelled" ? t("cancelled") : event.code ? sentence(event) : error);
+  const ended = (event) => {
+    // how a task ended stands where its result would; that it is out of reach does not
+    if (event.code && event.code !== "unauthenticated") say(sentence(event));
     changed();
   };
   const retry = (kind, of, set) =>

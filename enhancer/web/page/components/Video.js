@@ -11,7 +11,7 @@ const LAST = 9;
 
 export function Video({ video, stream, onRetry, say }) {
   const { step, progress } = stream;
-  const heading = video.status === "completed" ? "videoReady" : "generating";
+  const heading = video.status === "completed" ? "videoReady" : isFinal(video) ? "isVideo" : "generating";
   const rendering = step === 5 && progress > 0 ? progress : 0;
   return html`<section class="card" aria-labelledby="video-stage">
     <h2 id="video-stage" tabindex="-1">${t(heading)}</h2>
