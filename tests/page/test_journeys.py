@@ -14,7 +14,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, async_playwright, expect
 
 from enhancer import embedded
-from tests.conftest import copied
+from tests.conftest import PHOTOS, copied
 from tests.fakes.openai import FakeOpenAI, faults
 from tests.fakes.videos import FakeVideos
 from tests.faults.processes import Watchdog
@@ -191,6 +191,18 @@ async def test_the_language_can_be_changed_and_is_remembered(browser: Browser, s
         await guest.page.reload()
         await expect(guest.page.locator("html")).to_have_attribute("lang", "zh")
         await expect(guest.page.get_by_role("heading", level=1)).to_contain_text("广告")
+
+
+async def test_a_photo_can_be_chosen_pasted_and_dropped(browser: Browser, studio: Place) -> None:
+    async with visitor(browser, studio.shop) as guest:
+        await arrived(guest)
+        caption = guest.page.locator("figcaption")
+        await guest.page.locator("#file").set_input_files(PHOTOS / "rocket.jpg")
+        await expect(caption).to_contain_text("rocket.jpg")
+        await guest.paste()
+        await expect(caption).to_contain_text("image.png 600×400")
+        await guest.drop("chelsea.png")
+        await expect(caption).to_contain_text("chelsea.png")
 
 
 async def test_what_is_no_photo_is_refused_at_once(browser: Browser, studio: Place) -> None:

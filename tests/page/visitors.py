@@ -32,6 +32,13 @@ DROP = """async ([base64, name, type, size]) => {
   }
 }"""
 
+PASTE = """(base64) => {
+  const clipboardData = new DataTransfer();
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  clipboardData.items.add(new File([bytes], "image.png", { type: "image/png" }));
+  document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
+
 RECORD = """() => {
   window.said = [];
   new MutationObserver((changes) => {
@@ -76,6 +83,10 @@ class Visitor:
         """Drop a file anywhere on the page: one of the photos, these data, or so many bytes of nothing."""
         given = data if data is not None or size else photo(name)
         await self.page.evaluate(DROP, [base64.b64encode(given or b"").decode(), name, mime, size])
+
+    async def paste(self, name: str = "coffee.png") -> None:
+        """Paste one of the photos, as it comes from another program."""
+        await self.page.evaluate(PASTE, base64.b64encode(photo(name)).decode())
 
     async def order(self, words: str = "A strong espresso in a red cup") -> None:
         """Drop a photo, describe it, and have it enhanced."""
