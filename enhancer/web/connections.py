@@ -119,7 +119,7 @@ class Connection(RequestHandler):
         if body is None or body.is_eof():
             self._body = None
             return
-        held = self._reading_paused or self._buffer_paused  # by us: the client cannot send
+        held = self._reading_paused or getattr(self, "_buffer_paused", False)  # by us; the latter not in 3.14.0
         if held or self._arrived >= MIN_BODY:
             self._arrived = 0
             self._await(BODY_PACE, self._look_at_pace)
