@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -27,12 +28,24 @@ log = logging.getLogger(__name__)
 QUIET = 10.0  # seconds without a message before the subscription's connection is asked whether it lives
 PUBLISH = 0.5  # seconds that a message is offered: the task that publishes it wants to go on
 REST = 5.0  # seconds of not publishing after Redis failed, unless the subscription comes back before
+KEPT = 900  # seconds for which what was shown is kept for those who come late, if nobody forgets it before
 LINGER = 5.0  # seconds that a channel without listeners stays subscribed: the next listener often comes at once
 
 Listener = Callable[[str], None]
 """Called on the loop with each message of a channel; must not block."""
 
 GONE = (RedisError, OSError)
+
+T = TypeVar("T")
+
+
+def live(channel: str) -> str:
+    """
+    The channel beside a task's own on which passing things are shown.
+
+    Programs that subscribe to the task's own, or to all by a pattern, hear numbered events there and nothing else.
+    """
+    return f"live:{channel}"
 
 
 @dataclass(eq=False)
@@ -59,6 +72,7 @@ class Bus:
             url, retry=Retry(NoBackoff(), 0), decode_responses=True, socket_timeout=2, socket_connect_timeout=2
         )
         self._channels: dict[str, _Channel] = {}
+        self._shown: dict[str, dict[str, str]] = {}
         self._changed = asyncio.Event()
         self._resting_until = 0.0
         self._closing = False
@@ -94,9 +108,33 @@ class Bus:
 
         They may get a message twice while it is not sure whether Redis took it.
         """
-        if not (await self._send(channel, messages) and self.connected):
+        taken = await self._asked(lambda: self._publish(channel, messages)) is not None
+        if not (taken and self.connected):
             for message in messages:
                 self._deliver(channel, message)
+
+    async def show(self, channel: str, kind: str, message: str) -> None:
+        """
+        Let those who watch the channel see something that passes, on `live(channel)`.
+
+        The latest of a kind is kept for who comes later, see `shown`. Like `publish` it never fails.
+        """
+        self._shown.setdefault(channel, {})[kind] = message
+        taken = await self._asked(lambda: self._show(channel, kind, message)) is not None
+        if not (taken and self.connected):
+            self._deliver(live(channel), message)
+
+    async def shown(self, channel: str) -> list[str]:
+        """The latest message of each kind that was shown on the channel, by this process or another."""
+        if kept := self._shown.get(channel):
+            return list(kept.values())
+        found = await self._asked(lambda: self._redis.hvals(_kept(channel))) or []
+        return [message for message in found if isinstance(message, str)]
+
+    async def forget(self, channel: str) -> None:
+        """What this process showed there is not worth seeing any more."""
+        if self._shown.pop(channel, None):
+            await self._asked(lambda: self._redis.delete(_kept(channel)))
 
     def listen(self, name: str, listener: Listener) -> Callable[[], None]:
         """
@@ -129,34 +167,39 @@ class Bus:
                 await channel.confirmed.wait()
         return channel.confirmed.is_set()
 
-    async def _send(self, channel: str, messages: Sequence[str]) -> bool:
-        """Whether Redis took the messages."""
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._resting_until:
-            return False
-        try:
-            async with asyncio.timeout(PUBLISH):
-                await self._publish(channel, messages)
-        except GONE as error:
-            self._resting_until = loop.time() + REST
-            log.warning("bus.unreachable", extra={"error": type(error).__name__})
-            return False
-        return True
-
-    async def _publish(self, channel: str, messages: Sequence[str]) -> None:
-        try:
-            await self._publish_once(channel, messages)
-        except RedisConnectionError:  # the connection may have broken while it lay in the pool
-            await self._publish_once(channel, messages)
-
-    async def _publish_once(self, channel: str, messages: Sequence[str]) -> None:
+    async def _publish(self, channel: str, messages: Sequence[str]) -> bool:
         if len(messages) == 1:
             await self._redis.publish(channel, messages[0])
-            return
+            return True
         async with self._redis.pipeline(transaction=False) as together:
             for message in messages:
                 together.publish(channel, message)
             await together.execute()
+        return True
+
+    async def _show(self, channel: str, kind: str, message: str) -> bool:
+        async with self._redis.pipeline(transaction=False) as together:
+            together.hset(_kept(channel), kind, message)
+            together.expire(_kept(channel), KEPT)
+            together.publish(live(channel), message)
+            await together.execute()
+        return True
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """What Redis answers; None when it is away."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._resting_until:
+            return None
+        try:
+            async with asyncio.timeout(PUBLISH):
+                try:
+                    return await ask()
+                except RedisConnectionError:  # the connection may have broken while it lay in the pool
+                    return await ask()
+        except GONE as error:
+            self._resting_until = loop.time() + REST
+            log.warning("bus.unreachable", extra={"error": type(error).__name__})
+            return None
 
     def _deliver(self, name: str, message: str) -> None:
         channel = self._channels.get(name)
@@ -271,3 +314,8 @@ class _Subscription:
         log.info("bus.connected", extra={"channels": len(self._subscribed)})
         for callback in self._bus.on_resume:
             callback()
+
+
+def _kept(channel: str) -> str:
+    """The key under which the latest of what is shown on a channel is kept."""
+    return f"shown:{channel}"

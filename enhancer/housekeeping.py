@@ -23,6 +23,9 @@ BATCH = 200  # tasks or files that are looked at together
 YOUNG = timedelta(days=1)  # a file may be older than its task's row by the length of an upload; this is longer
 LOCK = 0x686F757365  # "house": one replica at a time
 
+YOUNG_DRAFT = timedelta(hours=1)  # no task that shows drafts takes longer
+
+_DRAFT = re.compile(r"user_\d+/previews/preview_[\w-]+\.\w+")
 _FILE = re.compile(r"user_(?P<user>\d+)/\w+/[a-z]+_(?P<key>[\w-]{16,})\.\w+")
 
 
@@ -83,8 +86,13 @@ class Housekeeping:
     async def _remove_strays(self) -> int:
         removed, batch = 0, list[tuple[int, str, str]]()
         async for path, changed in self._files.listing():
+            age = datetime.now(UTC) - changed
+            if age > YOUNG_DRAFT and _DRAFT.fullmatch(path):
+                await self._files.delete(path)
+                removed += 1
+                continue
             match = _FILE.fullmatch(path)
-            if match and datetime.now(UTC) - changed > YOUNG:
+            if match and age > YOUNG:
                 batch.append((int(match["user"]), match["key"], path))
             if len(batch) == BATCH:
                 removed += await self._remove_unknown(batch)

@@ -25,6 +25,8 @@ from enhancer.pipeline.lifecycle import CANCEL, Lifecycle
 from enhancer.pipeline.orders import WAKE, Limits, Orders
 from enhancer.pipeline.plans import Tools
 from enhancer.pipeline.policy import Policy
+from enhancer.pipeline.previews import LIFETIME as PREVIEW_LIFETIME
+from enhancer.pipeline.previews import Previews
 from enhancer.providers import Images, Scripts, Videos
 from enhancer.providers.studio import StudioImages, StudioScripts, StudioVideos
 from enhancer.rates import Rates
@@ -119,7 +121,8 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
         stack.enter_context(_hearing(base.epochs, bus))
         images, scripts = await stack.enter_async_context(_providers(settings))
         videos = await stack.enter_async_context(_videos(settings))
-        tools = Tools(files, images, scripts, videos, _links(settings, base.tokens))
+        previews = Previews(files, _links(settings, base.tokens, seconds=PREVIEW_LIFETIME))
+        tools = Tools(files, previews, images, scripts, videos, _links(settings, base.tokens))
         limits = Limits(
             of_user=settings.user_pending_limit,
             of_all=settings.queue_limit,
@@ -132,6 +135,7 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
         if demo:
             await base.epochs.current(demo.id)
         if settings.workers:
+            await stack.enter_async_context(previews.working())
             await stack.enter_async_context(_workers(settings, base, bus, tools))
             keeping = Housekeeping(
                 base.pool, files, lambda task: PLANS[task.kind].files(task), days=settings.retention_days
@@ -237,8 +241,9 @@ async def _videos(settings: Settings) -> AsyncIterator[Videos | None]:
         yield videos
 
 
-def _links(settings: Settings, tokens: Tokens) -> Callable[[str], str]:
-    return lambda path: f"{settings.public_url}/uploads/{path}?token={tokens.file(path)}"
+def _links(settings: Settings, tokens: Tokens, *, seconds: int | None = None) -> Callable[[str], str]:
+    """Signs addresses of files, for as long as LINK_LIFETIME unless `seconds` says otherwise."""
+    return lambda path: f"{settings.public_url}/uploads/{path}?token={tokens.file(path, seconds=seconds)}"
 
 
 def _tokens(settings: Settings, epochs: Epochs) -> Tokens:

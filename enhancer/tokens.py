@@ -53,9 +53,9 @@ class Tokens:
         """A token for one stream, such as enhancement:1."""
         return self._sign(user_id, f"stream {channel}", _now() + STREAM_LIFETIME)
 
-    def file(self, path: str) -> str:
-        """A token for one file, good for as long as its owner's tokens are."""
-        expires = math.ceil(_now() / ROUND) * ROUND + self.link_lifetime
+    def file(self, path: str, *, seconds: int | None = None) -> str:
+        """A token for one file, for `seconds` or as long as links live, and as long as its owner's tokens are good."""
+        expires = _now() + seconds if seconds else math.ceil(_now() / ROUND) * ROUND + self.link_lifetime
         return self._sign(owner(path), f"file {path}", expires)
 
     def read_account(self, token: str) -> int:

@@ -68,7 +68,7 @@ class Reply:
 
 
 class Stream:
-    """A stream whose response has begun. An event is the JSON of its data, with its `id`."""
+    """A stream whose response has begun. An event is the JSON of its data, with its `id`; named ones are skipped."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
@@ -82,7 +82,7 @@ class Stream:
                 name, _, value = line.decode().rstrip("\n").partition(": ")
                 if name == "id":
                     about["id"] = int(value)
-                elif name == "data":
+                elif name == "data" and "id" in about:
                     return {**about, **json.loads(value)}
         return None
 

@@ -82,12 +82,17 @@ class Client:
             if answer.status == 204:
                 return
             await _check(answer)
+            passing = False  # named events show what is being made; they are no progress
             async for line in answer.content:
                 name, _, value = line.decode().rstrip("\n").partition(": ")
-                if name == "id":
+                if name == "event":
+                    passing = True
+                elif name == "id":
                     last_id = value
-                elif name == "data":
+                elif name == "data" and not passing:
                     yield last_id, json.loads(value)
+                elif not name:
+                    passing = False
 
     async def _json(
         self, method: str, path: str, *, data: aiohttp.FormData | None = None, json: Event | None = None

@@ -39,6 +39,7 @@ from enhancer.pipeline.plans import (
     published,
 )
 from enhancer.pipeline.policy import LAST_WORDS, Policy, to_the_end
+from enhancer.pipeline.screen import Screen
 from enhancer.pipeline.waiting import Waiting, withdraw
 from enhancer.storage import tasks
 from enhancer.storage.database import UNREACHABLE, Pool, patiently
@@ -91,6 +92,7 @@ class Engine:
             await self._failed(job, InternalError())
         finally:
             job.close()
+            self._tools.previews.ended(job.task)
 
     async def abandon(self, task: Task) -> None:
         """Fail a task that has no attempt left: every process that worked on it died."""
@@ -99,7 +101,8 @@ class Engine:
 
     def _job(self, lease: Lease) -> Job:
         task = lease.task
-        return Job(lease, self._plans[task.kind], self._tools, dict(task.output), task.progress, task.last_seq)
+        screen = Screen(self._bus, task.channel)
+        return Job(lease, self._plans[task.kind], self._tools, dict(task.output), task.progress, task.last_seq, screen)
 
     async def _work_in_time(self, job: Job) -> None:
         """Raises TimeLimitExceeded when the kind's time limit ends it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from enhancer import crafts, crash, imaging
 from enhancer.domain.enhancements import EnhancementInput, EnhancementOutput
@@ -43,7 +44,8 @@ async def redraw(job: Job) -> Result:
     upright = job.kept.pop(UPRIGHT)
     size, description = _orientation(job).model_size, _order(job).user_description
     images = job.tools.images
-    drawn = await images.redraw(ImageBrief(upright, imaging.inspect(upright).format, size, description))
+    brief = ImageBrief(upright, imaging.inspect(upright).format, size, description)
+    drawn = await images.redraw(brief, lambda draft: job.show("preview", partial(_preview, job, draft)))
     crash.point("after-call")
     path = _model_path(job.task, drawn.format)
     await job.write(path, drawn.data)
@@ -88,9 +90,8 @@ async def write(job: Job) -> Result:
     order = _order(job)
     image = await job.read(_enhanced_path(job.task))
     scripts = job.tools.scripts
-    written = await scripts.write(
-        ScriptBrief(image, Format.JPEG, order.user_description, order.duration, order.language)
-    )
+    brief = ScriptBrief(image, Format.JPEG, order.user_description, order.duration, order.language)
+    written = await scripts.write(brief, lambda so_far: job.show("script", {"script": so_far}))
     crash.point("after-call")
     found = {
         "script": written.script,
@@ -99,6 +100,10 @@ async def write(job: Job) -> Result:
         "tokens_used": _so_far(job).tokens_used + written.tokens,
     }
     return Result(found, usage={"total_tokens": written.tokens})
+
+
+async def _preview(job: Job, draft: bytes) -> Mapping[str, object]:
+    return {"image_url": await job.tools.previews.keep(job.task, draft), "step": "redraw"}
 
 
 async def conclude(job: Job) -> Result:

@@ -142,7 +142,8 @@ class Gate:
         """The call itself; how it ended without a result is recorded before that is raised."""
         try:
             with metrics.call(step.name, provider.model):
-                return await call(job)
+                async with job.screen.lit(after=job.last_seq):
+                    return await call(job)
         except ProviderError as error:
             if isinstance(error, ProviderRateLimited):
                 self._hold_back(step, error)

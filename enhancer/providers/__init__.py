@@ -6,7 +6,7 @@ Our words go in, our words come out. Whatever a provider's client raises becomes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +53,13 @@ class Script:
     tokens: int
 
 
+OnDraft = Callable[[bytes], None]
+"""Called on the loop with an image file, as it came; must not block."""
+
+OnWords = Callable[[str], None]
+"""Called on the loop with a script so far; must not block."""
+
+
 class Images(Protocol):
     """
     Redraws a photo.
@@ -65,8 +72,12 @@ class Images(Protocol):
     billed: bool
     longest_call: float
 
-    async def redraw(self, brief: ImageBrief) -> Redrawn:
-        """Make the advertisement's image. Raises errors.ProviderError."""
+    async def redraw(self, brief: ImageBrief, on_draft: OnDraft | None = None) -> Redrawn:
+        """
+        Make the advertisement's image. Raises errors.ProviderError.
+
+        `on_draft` is given images that are not finished yet, where the provider has any.
+        """
         ...
 
 
@@ -77,8 +88,12 @@ class Scripts(Protocol):
     billed: bool
     longest_call: float
 
-    async def write(self, brief: ScriptBrief) -> Script:
-        """Write a script and a product analysis. Raises errors.ProviderError."""
+    async def write(self, brief: ScriptBrief, on_words: OnWords | None = None) -> Script:
+        """
+        Write a script and a product analysis. Raises errors.ProviderError.
+
+        `on_words` is given the script as far as it is written, where the provider says it word by word.
+        """
         ...
 
 

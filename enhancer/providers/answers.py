@@ -25,7 +25,7 @@ class Usage(Answer):
     total_tokens: Annotated[int, BeforeValidator(lambda n: n if type(n) is int and n > 0 else 0)] = 0
 
 
-AnyUsage = Annotated[Usage, BeforeValidator(lambda given: given if isinstance(given, dict) else {})]
+AnyUsage = Annotated[Usage, BeforeValidator(lambda given: given if isinstance(given, dict | Usage) else {})]
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 

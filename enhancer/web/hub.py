@@ -5,6 +5,9 @@ The events of a watched task are kept here as they were sent, from the first; a 
 The list grows by what the bus brings. Whatever the bus may have missed is read from the table: before the first
 watcher is served, when a number is skipped, after Redis was away, and now and then in any case, because a last
 message that is lost leaves no gap.
+
+What a running step shows (drafts, words) passes by on a channel of its own. The latest of each kind is given to who
+comes late, until the task's next event puts it out.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import asyncio
 import json
 import logging
 import operator
+import re
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -20,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from enhancer import metrics
-from enhancer.bus import Bus
+from enhancer.bus import Bus, live
 from enhancer.domain.tasks import FINAL, Event, Status, Task, encode
 from enhancer.storage import events
 from enhancer.storage.database import UNREACHABLE, Pool
@@ -35,7 +39,11 @@ AT_ONCE = 256  # watchers served before other work on the loop gets its turn
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An event as bytes: `text` in the event stream's format, `chunk` the same framed for HTTP/1.1."""
+    """
+    An event as bytes: `text` in the event stream's format, `chunk` the same framed for HTTP/1.1.
+
+    Of a named event, which has no number, `seq` is that of the event after which it was shown.
+    """
 
     seq: int
     text: bytes
@@ -68,18 +76,22 @@ class _Channel:
     A watched task.
 
     `users` counts watchers that are served and those that still wait to be. `stale`: the table has more than we have.
+    `shown`: the latest named event of each kind.
     """
 
     task_id: int
     name: str
     frames: list[Frame] = field(default_factory=list)
+    shown: dict[str, Frame] = field(default_factory=dict)
     watchers: set[Watcher] = field(default_factory=set)
     users: int = 0
     stale: bool = False
     loading: asyncio.Task[None] | None = None
     catching_up: asyncio.Task[None] | None = None
     serving: asyncio.Task[None] | None = None
+    looking: asyncio.Task[None] | None = None
     unlisten: Callable[[], None] | None = None
+    unlisten_live: Callable[[], None] | None = None
 
     @property
     def head(self) -> int:
@@ -92,6 +104,8 @@ class _Channel:
             if self.ended or event.seq > self.head + 1:
                 self.frames.clear()
             self.frames.append(_frame(event))
+            if self.shown:
+                self.shown = {kind: frame for kind, frame in self.shown.items() if frame.seq >= event.seq}
 
     @property
     def ended(self) -> bool:
@@ -162,6 +176,8 @@ class Hub:
                 await self._read(channel)
             channel.watchers.add(watcher)
             self._serve_all(channel, channel.watchers if behind else [watcher])
+            if channel.shown and not channel.ended:
+                watcher.give(list(channel.shown.values()))
             if self._closed:
                 watcher.end()
             yield
@@ -177,15 +193,19 @@ class Hub:
     def _open(self, task: Task) -> _Channel:
         channel = self._channels[task.channel] = _Channel(task.id, task.channel)
         channel.unlisten = self._bus.listen(channel.name, lambda message: self._receive(channel, message))
+        channel.unlisten_live = self._bus.listen(live(channel.name), lambda message: self._glimpse(channel, message))
         channel.loading = self._start(self._load(channel))
+        if task.status is Status.PROCESSING:
+            channel.looking = self._start(self._look_up(channel))
         return channel
 
     def _close(self, channel: _Channel) -> None:
         if self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
-        if channel.unlisten:
-            channel.unlisten()
-        for task in (channel.loading, channel.catching_up, channel.serving):
+        for unlisten in (channel.unlisten, channel.unlisten_live):
+            if unlisten:
+                unlisten()
+        for task in (channel.loading, channel.catching_up, channel.serving, channel.looking):
             if task:
                 task.cancel()
 
@@ -233,6 +253,37 @@ class Hub:
             channel.stale = False
             await self._read(channel)
             self._serve_all(channel, channel.watchers)
+
+    # -- what passes
+
+    async def _look_up(self, channel: _Channel) -> None:
+        """What was shown before anybody watched here; what is heard meanwhile is newer."""
+        await self._bus.confirmed(live(channel.name), seconds=CONFIRMATION)
+        for message in await self._bus.shown(channel.name):
+            self._glimpse(channel, message, kept=True)
+
+    def _glimpse(self, channel: _Channel, message: str, *, kept: bool = False) -> None:
+        told = _seen(message)
+        if told is None:
+            return
+        kind, frame = told
+        if channel.ended or frame.seq < channel.head or (kept and kind in channel.shown):
+            return
+        channel.shown[kind] = frame
+        if len(channel.watchers) > AT_ONCE:
+            self._start(self._show_crowd(channel, kind, frame))
+            return
+        for watcher in list(channel.watchers):
+            watcher.give([frame])
+
+    async def _show_crowd(self, channel: _Channel, kind: str, frame: Frame) -> None:
+        for number, watcher in enumerate(list(channel.watchers)):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+                if channel.shown.get(kind) is not frame:  # something newer is on its way
+                    return
+            if watcher in channel.watchers:
+                watcher.give([frame])
 
     # -- serving
 
@@ -359,6 +410,22 @@ def _heard(message: str) -> Event | None:
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return None
     return Event(seq, text) if type(seq) is int else None
+
+
+_KIND = re.compile(r"[a-z]{1,20}")
+
+
+def _seen(message: str) -> tuple[str, Frame] | None:
+    """The kind and the frame of a named event in a message of a live channel; None: it is nothing of ours."""
+    try:
+        told = json.loads(message)
+        kind, after, data = told["event"], told["after"], told["data"]
+        if not (_KIND.fullmatch(kind) and type(after) is int and isinstance(data, dict) and data):
+            return None
+        text = f"event: {kind}\ndata: {encode(data)}\n\n".encode()
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
+    return kind, Frame(after, text, chunk(text), final=False)
 
 
 def _frame(event: Event) -> Frame:

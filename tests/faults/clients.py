@@ -125,16 +125,19 @@ class Clients:
 
 
 async def _read(content: aiohttp.StreamReader, watched: Watched) -> None:
-    number, text = 0, ""
+    number, text, passing = 0, "", False
     async for raw in content:
         name, _, value = raw.decode().rstrip("\n").partition(": ")
         if name == "id":
             number = int(value)
+        elif name == "event":
+            passing = True
         elif name == "data":
             text = value
         elif name == "" and text:
-            watched.events.append((number, text))
-            text = ""
+            if not passing:
+                watched.events.append((number, text))
+            text, passing = "", False
 
 
 def _ended(watched: Watched) -> bool:

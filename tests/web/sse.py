@@ -40,6 +40,7 @@ class Client:
         self.headers: dict[str, str] = {}
         self.retry: list[int] = []
         self.comments: list[str] = []
+        self.shown: list[Event] = []
         self.last_id = ""
 
     async def head(self) -> None:
@@ -51,11 +52,27 @@ class Client:
         self._chunked = self.headers.get("transfer-encoding") == "chunked"
 
     async def event(self) -> Event | None:
-        """The next event; None: the server has ended the response, properly."""
+        """The next event without a name; None: the server has ended the response, properly."""
+        while (event := await self.any_event()) and event.name != "message":
+            self.shown.append(event)
+        return event
+
+    async def until(self, name: str) -> list[Event]:
+        """All events up to the next of this name."""
+        events: list[Event] = []
+        while not events or events[-1].name != name:
+            event = await self.any_event()
+            assert event, f"the response ended without {name}"
+            events.append(event)
+        return events
+
+    async def any_event(self) -> Event | None:
+        """The next event, named or not. A named one has no id of its own."""
         data: list[str] = []
-        name = "message"
+        name, numbered = "message", False
         while (line := await self._line()) is not None:
             if not line and data:
+                assert numbered == (name == "message"), f"{name} with an id, or a message without"
                 return Event(self.last_id, "\n".join(data), name)
             match line.partition(":"):
                 case ("", ":", text):
@@ -63,7 +80,7 @@ class Client:
                 case ("data", _, text):
                     data.append(text.removeprefix(" "))
                 case ("id", _, text):
-                    self.last_id = text.removeprefix(" ")
+                    self.last_id, numbered = text.removeprefix(" "), True
                 case ("event", _, text):
                     name = text.removeprefix(" ")
                 case ("retry", _, text):
@@ -74,13 +91,13 @@ class Client:
         return None
 
     async def take(self, count: int) -> list[Event]:
-        """The next `count` events."""
+        """The next `count` events without a name."""
         events = [await self.event() for _ in range(count)]
         assert None not in events, "the response ended early"
         return [event for event in events if event]
 
     async def rest(self) -> list[Event]:
-        """All events up to the end."""
+        """All events without a name up to the end; the named ones are in `shown`."""
         events = []
         while event := await self.event():
             events.append(event)

@@ -6,11 +6,12 @@ import base64
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Annotated
 
+import openai
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 from openai.types.shared_params import ResponseFormatJSONSchema
@@ -18,14 +19,18 @@ from pydantic import BeforeValidator, Field
 
 from enhancer.domain.scripts import fits, scenes
 from enhancer.errors import ProviderBadAnswer, ProviderRejectedImage
-from enhancer.providers import Script, ScriptBrief, models, prompts
+from enhancer.providers import OnWords, Script, ScriptBrief, models, prompts
 from enhancer.providers.answers import Answer, AnyUsage, Usage, read
 from enhancer.providers.connecting import longest_call
 from enhancer.providers.openai.failures import translated
+from enhancer.providers.openai.streaming import END, Streaming, broken, events, refused, streamed
 from enhancer.settings import Settings
 
 MAX_SCRIPT = 6000  # characters; a film of 12 s needs some 800
 MAX_ANALYSIS = 6000  # characters
+
+_SCRIPT = re.compile(r'(?<!\\)"script"\s*:\s*"')
+_STRING = re.compile(r'(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*')  # what of a JSON string is complete
 
 # The analysis comes first, because models write the fields in this order: look, then write.
 ADVERTISEMENT: ResponseFormatJSONSchema = {
@@ -60,15 +65,79 @@ class OpenAIScripts:
         self._settings = settings
         self.model = models.resolve(settings.script_model, own_address=models.own_address(settings.openai_base_url))
         self.longest_call = longest_call(settings)
+        self._streaming = Streaming(self.model)
 
-    async def write(self, brief: ScriptBrief) -> Script:
+    async def write(self, brief: ScriptBrief, on_words: OnWords | None = None) -> Script:
         """Write a script and a product analysis. Raises errors.ProviderError."""
         private = (self._client.api_key, brief.description)
         async with translated(self.model, limit=self._settings.call_timeout, private=private):
-            answer = await self._client.chat.completions.with_raw_response.create(
-                model=self.model, messages=_messages(brief), response_format=ADVERTISEMENT
-            )
-        return _script(answer.content, brief.duration)
+            return _script(await self._asked(brief, on_words), brief.duration)
+
+    async def _asked(self, brief: ScriptBrief, on_words: OnWords | None) -> _Completion:
+        if not (on_words and self._streaming.possible):
+            return await self._plain(brief)
+        try:
+            return await self._streamed(brief, on_words)
+        except openai.APIStatusError as error:
+            if not refused(error):
+                raise
+        written = await self._plain(brief)
+        self._streaming.give_up()
+        return written
+
+    async def _plain(self, brief: ScriptBrief) -> _Completion:
+        answer = await self._client.chat.completions.with_raw_response.create(
+            model=self.model, messages=_messages(brief), response_format=ADVERTISEMENT
+        )
+        return read(_Completion, answer.content)
+
+    async def _streamed(self, brief: ScriptBrief, on_words: OnWords) -> _Completion:
+        async with self._client.chat.completions.with_streaming_response.create(
+            model=self.model,
+            messages=_messages(brief),
+            response_format=ADVERTISEMENT,
+            stream=True,
+            stream_options={"include_usage": True},
+        ) as answer:
+            if streamed(answer.headers):
+                return await _joined(events(answer.iter_bytes()), on_words)
+            written = read(_Completion, await answer.read())
+            self._streaming.give_up()
+            return written
+
+
+def so_far(content: str) -> str:
+    """The script in an answer that is still being written; "" before it begins."""
+    if "<think>" in content and "</think>" not in content:
+        return ""
+    content = content.rpartition("</think>")[2]
+    begun = _SCRIPT.search(content)
+    written = _STRING.match(content, begun.end()) if begun else None
+    return _clean(json.loads(f'"{written[0]}"', strict=False), MAX_SCRIPT) if written else ""
+
+
+async def _joined(pieces: AsyncIterator[bytes], on_words: OnWords) -> _Completion:
+    """A streamed completion as if it had come at once."""
+    content, refusal, ending, tokens, shown, done = "", "", None, Usage(), "", False
+    async for data in pieces:
+        if done := data == END:
+            break
+        chunk = read(_Chunk, data)
+        if chunk.error:
+            raise broken(chunk.error)
+        tokens = max(tokens, chunk.usage, key=lambda usage: usage.total_tokens)
+        for choice in chunk.choices[:1]:
+            content += choice.delta.content or ""
+            refusal += choice.delta.refusal or ""
+            ending = choice.finish_reason or ending
+        words = so_far(content)
+        if words != shown:
+            on_words(shown := words)
+    if not (done or ending):
+        raise broken()
+    return _Completion(
+        choices=[_Choice(message=_Message(content=content, refusal=refusal), finish_reason=ending)], usage=tokens
+    )
 
 
 def refit(script: str, duration: int) -> str:
@@ -122,6 +191,19 @@ class _Choice(Answer):
     finish_reason: str | None = None
 
 
+class _Piece(Answer):
+    delta: _Message = _Message()
+    finish_reason: str | None = None
+
+
+class _Chunk(Answer):
+    """Of a stream."""
+
+    choices: list[_Piece] = Field(default=[])
+    usage: AnyUsage = Usage()
+    error: object = None
+
+
 class _Completion(Answer):
     choices: list[_Choice] = Field(min_length=1)
     usage: AnyUsage = Usage()
@@ -135,8 +217,7 @@ class _Advertisement(Answer):
     product_analysis: Lines = ""
 
 
-def _script(body: bytes, duration: int) -> Script:
-    answer = read(_Completion, body)
+def _script(answer: _Completion, duration: int) -> Script:
     choice = answer.choices[0]
     if choice.message.refusal or choice.finish_reason == "content_filter":
         raise ProviderRejectedImage("The language model declined to write about this image or description.")

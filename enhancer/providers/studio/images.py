@@ -8,6 +8,9 @@ tinted and noised on purpose (tests/providers/test_studio_images.py).
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -15,7 +18,7 @@ from PIL import Image, ImageFilter
 from enhancer import crafts, imaging
 from enhancer.domain.images import Format, Size
 from enhancer.errors import InvalidImage, ProviderRefused, UnsupportedImage
-from enhancer.providers import ImageBrief, Redrawn
+from enhancer.providers import ImageBrief, OnDraft, Redrawn
 
 Pixels = NDArray[np.floating]
 
@@ -32,25 +35,39 @@ class StudioImages:
     billed = False
     longest_call = 0.0
 
-    async def redraw(self, brief: ImageBrief) -> Redrawn:
-        """Enhance the photo; a JPEG of exactly the size that was asked for."""
+    async def redraw(self, brief: ImageBrief, on_draft: OnDraft | None = None) -> Redrawn:
+        """Enhance the photo; a JPEG of exactly the size that was asked for. Its drafts are half as large."""
+        loop = asyncio.get_running_loop()
+
+        def show(draft: Image.Image) -> None:
+            if on_draft:
+                loop.call_soon_threadsafe(on_draft, imaging.encode_jpeg(draft, quality=80))
+
         try:
-            data = await crafts.done(enhance, brief.image, brief.size)
+            data = await crafts.done(enhance, brief.image, brief.size, show if on_draft else None)
         except (InvalidImage, UnsupportedImage) as error:
             raise ProviderRefused("The offline studio cannot read this image.") from error
         return Redrawn(data, Format.JPEG, brief.size, tokens=0)
 
 
-def enhance(data: bytes, size: Size) -> bytes:
-    """The photo at its best, as a JPEG of exactly `size`. Raises InvalidImage."""
+def enhance(data: bytes, size: Size, on_stage: Callable[[Image.Image], None] | None = None) -> bytes:
+    """
+    The photo at its best, as a JPEG of exactly `size`. Raises InvalidImage.
+
+    `on_stage` sees it, at half the size, when its light and colours are right and before it is sharpened.
+    """
     image = imaging.decode(data, at_least=size)
     curves = _curves(image)
+    if on_stage:
+        on_stage(imaging.cover(image.point(curves), (size[0] // 2, size[1] // 2)))
     larger = image.width >= size[0] and image.height >= size[1]
     image = imaging.cover(image, size) if larger else image
     noise = noise_of(image)
     if noise > NOISE_SEEN:
         image = _denoised(image, noise)
     image = imaging.cover(image.point(curves), size)
+    if on_stage:
+        on_stage(image.reduce(2))
     sharp = image.filter(ImageFilter.UnsharpMask(radius=1.4, percent=60, threshold=4 + round(noise)))
     return imaging.encode_jpeg(sharp, quality=95)
 

@@ -8,13 +8,14 @@ two products sound different and the same order gives the same script again.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from enhancer import crafts, imaging
 from enhancer.domain.scripts import Scene
 from enhancer.errors import InvalidImage, ProviderRefused, UnsupportedImage
-from enhancer.providers import Script, ScriptBrief
+from enhancer.providers import OnWords, Script, ScriptBrief
 from enhancer.providers.studio import words
 from enhancer.providers.studio.chinese import CHINESE
 from enhancer.providers.studio.copy import Copy
@@ -23,6 +24,7 @@ from enhancer.providers.studio.looks import Level, Look, look
 
 CUTS = {4: (2, 2), 8: (2, 4, 2), 12: (2, 4, 3, 3)}  # seconds of each scene
 FILLED = 0.39  # at least this part of a scene is spoken, where a line allows: less is an awkward silence
+PACE = 0.04  # seconds between two sentences that are watched being written
 CAPTION_SECONDS = 4  # a caption is read faster than it would be said
 
 
@@ -33,13 +35,18 @@ class StudioScripts:
     billed = False
     longest_call = 0.0
 
-    async def write(self, brief: ScriptBrief) -> Script:
+    async def write(self, brief: ScriptBrief, on_words: OnWords | None = None) -> Script:
         """Measure the image and write; English, or Chinese for any language tag that begins with zh."""
         try:
             seen = await crafts.done(lambda: look(imaging.decode(brief.image)))
         except (InvalidImage, UnsupportedImage) as error:
             raise ProviderRefused("The offline studio cannot read this image.") from error
-        return compose(seen, brief.description, brief.duration, brief.language)
+        written = compose(seen, brief.description, brief.duration, brief.language)
+        if on_words:
+            for end in re.finditer(r" \| |\n|$", written.script):  # what is seen, then what is said
+                on_words(written.script[: end.start()])
+                await asyncio.sleep(PACE)
+        return written
 
 
 def compose(seen: Look, description: str, duration: int, language: str) -> Script:

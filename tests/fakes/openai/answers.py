@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from tests.fakes.openai.checks import Order
 
@@ -47,9 +47,9 @@ def redrawn(order: Order) -> bytes:
 
 
 def preview(data: bytes, order: Order) -> bytes:
-    """The same picture before it is finished."""
+    """The same picture before it is finished: coarse."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
-    return _encoded(image.filter(ImageFilter.GaussianBlur(12)), order)
+    return _encoded(image.reduce(16).resize(image.size, Image.Resampling.BILINEAR), order)
 
 
 def images(data: bytes, order: Order, *, usage: bool) -> dict[str, Any]:
@@ -70,8 +70,9 @@ def image_events(data: bytes, order: Order, *, usage: bool) -> Iterator[tuple[st
     """The events of a streamed edit."""
     shared = {key: value for key, value in images(data, order, usage=False).items() if key not in {"data", "created"}}
     shared["created_at"] = int(time.time())
-    for index in range(int(order.fields.get("partial_images", "0"))):
-        part = base64.b64encode(preview(data, order)).decode()
+    count = int(order.fields.get("partial_images", "0"))
+    part = base64.b64encode(preview(data, order)).decode() if count else ""
+    for index in range(count):
         yield "image_edit.partial_image", {"b64_json": part, "partial_image_index": index} | shared
     done = {"b64_json": base64.b64encode(data).decode()} | shared
     yield "image_edit.completed", done | ({"usage": image_usage()} if usage else {})

@@ -66,6 +66,9 @@ async def edit(request: web.Request) -> Order:
     for name, choices in EDIT_CHOICES.items():
         if name in fields and fields[name] not in choices:
             raise Refused(400, f"Invalid value for {name}.", code="invalid_value", param=name)
+    if "partial_images" in fields and fields.get("stream") != "true":
+        message = "'partial_images' is only supported when 'stream' is true."
+        raise Refused(400, message, code="invalid_value", param="partial_images")
     _check_fidelity(model, fields)
     _check_size(model, fields.get("size", "auto"))
     if not images:
@@ -87,6 +90,9 @@ async def chat(request: web.Request) -> Order:
             message = f"Unsupported parameter: '{name}' is not supported with this model."
             raise Refused(400, message, code="unsupported_parameter", param=name)
     _known(body, CHAT_FIELDS)
+    if body.get("stream_options") is not None and body.get("stream") is not True:
+        message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise Refused(400, message, param="stream_options")
     text, images = _spoken(body.get("messages"))
     schema = _schema(body.get("response_format"))
     fields = {"text": text, "stream": str(body.get("stream", False)).lower()}

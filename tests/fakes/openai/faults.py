@@ -16,14 +16,23 @@ from tests.fakes.openai.calls import waited
 from tests.fakes.openai.checks import Order
 
 
+async def _nothing() -> list[str]:
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where a fault happens: the request, what it ordered, the body of a good answer, the server's end."""
+    """
+    Where a fault happens: the request, what it ordered, the body of a good answer, the server's end.
+
+    `events`: those of a good answer that is streamed.
+    """
 
     request: web.Request
     order: Order
     good: Callable[[], Awaitable[bytes]]
     closing: asyncio.Event
+    events: Callable[[], Awaitable[list[str]]] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +187,37 @@ def truncated() -> Fault:
         return response
 
     return Fault("truncated", act)
+
+
+def broken_stream(events: int, *, last: str = "", close: bool = True, name: str = "broken stream") -> Fault:
+    """
+    The first `events` events of a good answer, then `last`, and nothing more.
+
+    `close`: the connection breaks, else the answer ends as if it were complete.
+    """
+
+    async def act(scene: Scene) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(scene.request)
+        for line in [*(await scene.events())[:events], last]:
+            await response.write(line.encode())
+        if close:
+            _close(scene)
+        return response
+
+    return Fault(name, act)
+
+
+def stream_error(events: int = 1, *, code: str = "server_error") -> Fault:
+    """A stream that says in its middle that something went wrong."""
+    error = {"type": "error", "error": {"type": code, "code": code, "message": "The stand-in was told to stop here."}}
+    return broken_stream(events, last=f"event: error\ndata: {json.dumps(error)}\n\n", close=False, name="stream error")
+
+
+def no_streaming(number: int = 400) -> Fault:
+    """A refusal of the parameter alone, in the words of servers of another make."""
+    detail = [{"type": "extra_forbidden", "loc": ["body", "stream"], "msg": "Extra inputs are not permitted"}]
+    return body(json.dumps({"detail": detail}), number=number, name=f"no streaming {number}")
 
 
 def hang() -> Fault:

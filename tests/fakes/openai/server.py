@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from aiohttp import web
 
@@ -71,6 +71,9 @@ class FakeOpenAI:
     send it again after that. `usage`: False leaves token counts out, as some servers do. `models`: further names.
     `port`: 0 is any free one. `on_call` is told of each call when it is over. `control`: obey the calls of control.py.
 
+    `streams`: whether it can send an answer piece by piece; "refused": it refuses to be asked, "ignored": it answers
+    at once all the same.
+
     `script` replaces what the language model writes. `calls` has every call that is over, in order.
     """
 
@@ -82,6 +85,7 @@ class FakeOpenAI:
         delay: float = 0,
         fast: bool = False,
         usage: bool = True,
+        streams: Literal["yes", "refused", "ignored"] = "yes",
         models: Mapping[str, str | None] | None = None,
         on_call: Callable[[Call], None] | None = None,
         control: bool = False,
@@ -90,6 +94,7 @@ class FakeOpenAI:
         self.delay = delay
         self.fast = fast
         self.usage = usage
+        self.streams = streams
         self.script: str | None = None
         self.calls: list[Call] = []
         self.models = {**MODELS, **(models or {})}
@@ -98,6 +103,7 @@ class FakeOpenAI:
         self._on_call = on_call
         self._control = Control(self) if control else None
         self._holds: dict[Kind, Hold] = {}
+        self._pauses: dict[Kind, tuple[int, Hold]] = {}
         self._all_holds: list[Hold] = []
         self._faults: defaultdict[Kind, deque[Fault]] = defaultdict(deque)
         self._arrivals: defaultdict[Kind, Arrivals] = defaultdict(Arrivals)
@@ -137,6 +143,13 @@ class FakeOpenAI:
     def hold(self, kind: Kind) -> Hold:
         """From now on, calls of this kind wait after they were read and checked, until `release()`."""
         self._holds[kind] = held = Hold(self._arrivals[kind])
+        self._all_holds.append(held)
+        return held
+
+    def pause(self, kind: Kind, *, after: int) -> Hold:
+        """From now on, streamed answers of this kind stop after so many events, until `release()`."""
+        held = Hold(self._arrivals[kind])
+        self._pauses[kind] = (after, held)
         self._all_holds.append(held)
         return held
 
@@ -188,19 +201,24 @@ class FakeOpenAI:
             return await self._failed(request, call, faults.popleft())
         call.order = await check(request)
         self._check_model(call.order.model)
+        asked = call.order.fields.get("stream") == "true"
+        if asked and self.streams == "refused":
+            raise Refused(400, "Unknown parameter: 'stream'.", code="unknown_parameter", param="stream")
         await self._arrivals[call.kind].add()
         await self._wait(request, call.kind)
         if faults:
             return await self._failed(request, call, faults.popleft())
         call.outcome, call.billed = "answered", call.kind in {"edits", "chat"}
-        if call.order.fields.get("stream") == "true":
+        if asked and self.streams == "yes":
             return await self._stream(request, call)
         return web.Response(body=await self._good(call), content_type="application/json")
 
     async def _failed(self, request: web.Request, call: _Open, fault: Fault) -> web.StreamResponse:
         call.outcome, call.billed = fault.name, fault.billed
         with contextlib.suppress(ConnectionError):
-            response = await fault.act(Scene(request, call.order, partial(self._good, call), self._closing))
+            response = await fault.act(
+                Scene(request, call.order, partial(self._good, call), self._closing, partial(self._events, call))
+            )
             if response is not None:
                 return response
         call.sent = False
@@ -233,13 +251,18 @@ class FakeOpenAI:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         with contextlib.suppress(ConnectionError):
             await response.prepare(request)
-            for line in await asyncio.to_thread(self._lines, call.order, await self._streamed(call)):
+            stop, held = self._pauses.get(call.kind, (-1, None))
+            for number, line in enumerate(await self._events(call)):
+                if held and number == stop:
+                    await held.wait(request)
                 await response.write(line.encode())
             await response.write_eof()
         return response
 
-    async def _streamed(self, call: _Open) -> bytes:
-        return await self._draw(call.order) if call.kind == "edits" else b""
+    async def _events(self, call: _Open) -> list[str]:
+        """A streamed answer, event by event."""
+        drawn = await self._draw(call.order) if call.kind == "edits" else b""
+        return await asyncio.to_thread(self._lines, call.order, drawn)
 
     def _lines(self, order: Order, drawn: bytes) -> list[str]:
         if drawn:
