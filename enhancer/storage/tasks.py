@@ -60,6 +60,14 @@ async def get(pool: Pool, task_id: int) -> Task | None:
     return _task(row) if row else None
 
 
+async def several(pool: Pool, user_id: int, task_ids: Sequence[int]) -> list[Task]:
+    """Those of the tasks that are the user's."""
+    rows = await pool.fetch(
+        f"SELECT {_COLUMNS} FROM tasks WHERE id = ANY($1::bigint[]) AND user_id = $2", task_ids, user_id
+    )
+    return [_task(row) for row in rows]
+
+
 async def insert(
     pool: Pool,
     user_id: int,

@@ -279,3 +279,19 @@ ALIVE: Example = {"status": "ok"}
 READY: Example = {"status": "ready", "postgresql": "ok", "redis": "ok", "storage": "ok"}
 WITHOUT_REDIS: Example = {**READY, "redis": "unreachable"}
 NOT_READY: Example = {**READY, "status": "not ready", "postgresql": "unreachable"}
+
+SEVERAL: Example = {"tasks": ["enhancement:1", "video:2"]}
+SEVERAL_LINK: Example = {
+    "stream_url": f"{_BASE}/api/v1/events?tasks=enhancement:1,video:2&token=eyJhbGciOi...",
+}
+SEVERAL_EVENTS: Mapping[str, Example] = {
+    "an enhancement's": {**EVENTS["running"], "task": "enhancement:1"},
+    "a video's": {
+        "step": 5,
+        "progress": 62,
+        "message": "🎬 Rendering video... 62%",
+        "status": "processing",
+        "timestamp": 1772357410.2,
+        "task": "video:2",
+    },
+}

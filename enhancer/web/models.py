@@ -18,6 +18,7 @@ CANCEL = "/api/v1/ai/enhance-and-script/{id}/cancel"
 RETRY = "/api/v1/ai/enhance-and-script/{id}/retry"
 CALLS = "/api/v1/ai/enhance-and-script/{id}/calls"
 TASK = "/api/v1/ai/enhance-and-script/{id}"
+EVENTS = "/api/v1/events"
 VIDEO = "/api/v1/videos/{id}"
 VIDEO_STREAM = "/api/v1/videos/{id}/stream"
 VIDEO_CANCEL = "/api/v1/videos/{id}/cancel"
@@ -276,6 +277,28 @@ class EnhancementProgressEvent(BaseModel):
     product_analysis: str | None = None
     error: str | None = None
     error_code: str | None = None
+
+
+class EventsRequest(BaseModel):
+    """Tasks to be followed together, up to 32."""
+
+    tasks: list[str] = Field(examples=[["enhancement:1", "video:2"]])
+
+
+class EventsResponse(BaseModel):
+    """Where they can be followed."""
+
+    stream_url: str = Field(description="With a token for this stream alone that expires within the hour")
+
+
+class TaskEvent(BaseModel):
+    """The data of an event of any of the tasks: that of the task's own stream, and whose it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: str = Field(examples=["enhancement:1"])
+    status: Status
+    timestamp: float = Field(description="Seconds since 1970, UTC", examples=[1698765432.123])
 
 
 class LoginRequest(BaseModel):

@@ -56,6 +56,7 @@ stable. All codes are listed at the schema `Problem`.
 _TAGS: Mapping[str, str] = {
     "Enhancement": "A photo becomes an enhanced image and a script",
     "Video": "An enhancement or a photo becomes a video",
+    "Events": "Following several tasks together",
     "Account": "Who may call",
     "Files": "What went in and what came out",
     "Operations": "For those who run the service",
@@ -97,7 +98,7 @@ _IN_PATH: Mapping[str, Json] = {
 }
 
 _LINK_TOKEN = "A token made for this address, or an account token, for clients that cannot send headers"  # noqa: S105
-_EVENT_ID: Json = {"type": "integer", "minimum": 0}
+_EVENT_ID: Json = {"type": ["integer", "string"], "minimum": 0}
 _VALUES: Mapping[str, Json] = {
     "last_event_id": _EVENT_ID,
     "Last-Event-ID": _EVENT_ID,

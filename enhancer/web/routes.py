@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-from enhancer.web import accounts, docs, enhancements, examples, health, lists, media, models, streams, videos
+from enhancer.web import accounts, docs, enhancements, examples, health, lists, media, models, several, streams, videos
 from enhancer.web.access import Auth as Auth
 from enhancer.web.examples import Example
 
@@ -449,6 +449,46 @@ ROUTES: tuple[Route, ...] = (
         query={"last_event_id": "Go on after this event, for clients that cannot send the header"},
         headers={"Last-Event-ID": "Go on after this event; browsers send it by themselves when they reconnect"},
         description=_VIDEO_STREAM_DESCRIPTION,
+    ),
+    Route(
+        "GET",
+        models.EVENTS,
+        several.events,
+        "Events",
+        "The events of several tasks in one stream (Server-Sent Events)",
+        Auth.ACCOUNT_OR_LINK,
+        {
+            200: Answer(
+                "Every event of each once, in order; the schema is that of the `data` of one event",
+                models.TaskEvent,
+                "text/event-stream",
+                examples=examples.SEVERAL_EVENTS,
+            ),
+            204: Answer("The last event of each was seen already: an EventSource stops asking then"),
+        },
+        problems=("not_found", "invalid_request", "storage_unavailable"),
+        query={
+            "tasks": f"Which tasks, up to {several.MOST}: `enhancement:1,video:2`",
+            "last_event_id": "Go on after this event, for clients that cannot send the header",
+        },
+        headers={"Last-Event-ID": "Go on after this event; browsers send it by themselves when they reconnect"},
+        description=(
+            "As the stream of one task, with `task` in each event's data. An `id` tells how far all of them are "
+            "(`enhancement:1=7,video:2=3`), so that a reconnect gets the rest of each. Named events come along. The "
+            "stream ends when all tasks have."
+        ),
+    ),
+    Route(
+        "POST",
+        models.EVENTS,
+        several.link,
+        "Events",
+        "An address of such a stream that any browser can open",
+        Auth.ACCOUNT,
+        {200: Answer("The address", models.EventsResponse, examples={"two tasks": examples.SEVERAL_LINK})},
+        body=Body(models.EventsRequest, examples={"two tasks": examples.SEVERAL}),
+        problems=("not_found", "invalid_request", "storage_unavailable"),
+        description="For an EventSource, which cannot send headers: the token in it opens this stream alone.",
     ),
     Route(
         "POST",

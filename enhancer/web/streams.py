@@ -14,14 +14,16 @@ import logging
 import random
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from enhancer import metrics
-from enhancer.domain.tasks import Kind, Task
+from enhancer.domain.tasks import Kind
 from enhancer.storage.database import UNREACHABLE
 from enhancer.web import auth
 from enhancer.web.hub import Frame, chunk
@@ -79,6 +81,10 @@ class Stream(EventSourceResponse):
         """Write events."""
         self._write(b"".join(f.chunk if self._chunked_by_hand else f.text for f in frames))
 
+    def say(self, text: bytes) -> None:
+        """Write what is in the event stream's format."""
+        self._write(chunk(text) if self._chunked_by_hand else text)
+
     def end(self) -> None:
         """Let the handler return."""
         if not self.done.done():
@@ -89,7 +95,7 @@ class Stream(EventSourceResponse):
         if self._transport is None or self._transport.is_closing():
             self.end()
         elif now - self._quiet_since >= HEARTBEAT:
-            self._write(chunk(b":\n\n") if self._chunked_by_hand else b":\n\n")
+            self.say(b":\n\n")
 
     def _write(self, data: bytes) -> None:
         transport = self._transport
@@ -126,28 +132,44 @@ async def follow(request: web.Request, kind: Kind) -> web.StreamResponse:
     if task.status.final and after == task.last_seq:
         return web.Response(status=204)
     stream = Stream()
+    after = after if after <= task.last_seq else 0
+    watching = partial(request.app[HUB].watching, task, after, stream)
+    return await served(request, user_id, stream, watching, about=task.channel)
+
+
+async def served(
+    request: web.Request,
+    user_id: int,
+    stream: Stream,
+    watching: Callable[[], AbstractAsyncContextManager[None]],
+    *,
+    about: str,
+) -> Stream:
+    """The user's stream once it has ended; it is written to within `watching`. `about`: for the log."""
     with contextlib.suppress(ConnectionError, TimeoutError):  # the client has gone: that is how streams end
         if _full(request, user_id):
             await stream.open(request, retry=RETRY_BUSY)
         else:
             with request.app[AUDIENCE].seated(user_id, request[ADDRESS], stream, epoch=request[EPOCH]):
-                await _follow(request, stream, task, after if after <= task.last_seq else 0)
+                await _follow(request, stream, watching, about)
     return stream
 
 
-async def _follow(request: web.Request, stream: Stream, task: Task, after: int) -> None:
+async def _follow(
+    request: web.Request, stream: Stream, watching: Callable[[], AbstractAsyncContextManager[None]], about: str
+) -> None:
     await stream.open(request, retry=RETRY)
     with metrics.STREAMS.track_inprogress():
         async with stream:
             try:
-                async with request.app[HUB].watching(task, after, stream):
+                async with watching():
                     await stream.done
             except UNREACHABLE as error:
                 log.warning("database.unreachable", extra={"error": type(error).__name__})
             except ConnectionError:
                 raise
             except Exception:  # no other answer can be given in this one: end it, and the client comes back
-                log.exception("stream.failed", extra={"task": task.id})
+                log.exception("stream.failed", extra={"channel": about})
             if request.app[STOPPING].is_set():  # not all of them at once
                 await stream.write(f"retry: {random.randint(RETRY // 2, 2 * RETRY)}\n\n".encode())  # noqa: S311
 
@@ -163,7 +185,12 @@ def _full(request: web.Request, user_id: int) -> bool:
     )
 
 
+def last_event_id(request: web.Request) -> str:
+    """As it was sent; the header goes before the query."""
+    return request.headers.get("Last-Event-ID") or request.query.get("last_event_id") or ""
+
+
 def _last_event_id(request: web.Request) -> int:
-    """What the client saw last; the header goes before the query, and anything odd means nothing."""
-    given = request.headers.get("Last-Event-ID") or request.query.get("last_event_id") or ""
+    """What the client saw last; anything odd means nothing."""
+    given = last_event_id(request)
     return int(given) if re.fullmatch(r"[0-9]{1,18}", given) else 0
