@@ -69,7 +69,7 @@ async def test_tasks_that_ended_long_ago_go_with_their_files_and_events(
 ) -> None:
     for status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED):
         put(store, PLAN.files(await ended(pool, days=10.01, status=status)))
-    assert len(left(store)) == 15
+    assert len(left(store)) == 18
     assert await keeping.round() == (3, 0)
     assert left(store) == set()
     for table in ("tasks", "task_events", "task_steps", "task_calls"):
@@ -100,7 +100,7 @@ async def test_zero_days_keep_everything(pool: Pool, files: Files, store: Path) 
     task = await ended(pool, days=10_000)
     put(store, PLAN.files(task))
     assert await Housekeeping(pool, files, PLAN.files, days=0).round() == (0, 0)
-    assert len(left(store)) == 5
+    assert len(left(store)) == 6
     assert await now(pool, task) == task
 
 
@@ -143,6 +143,13 @@ async def test_a_file_is_known_only_to_its_own_user(keeping: Housekeeping, pool:
     assert await keeping.round() == (0, 1)
 
 
+async def test_drafts_that_a_crash_left_behind_go_after_an_hour(keeping: Housekeeping, store: Path) -> None:
+    put(store, [f"user_1/previews/preview_{KEY}.jpg"], days=1.1 / 24)
+    young = put(store, [f"user_1/previews/preview_{KEY}.png"], days=0.9 / 24)
+    assert await keeping.round() == (0, 1)
+    assert left(store) == {str(path.relative_to(store)) for path in young}
+
+
 async def test_what_is_not_ours_is_left_alone(keeping: Housekeeping, store: Path) -> None:
     put(
         store,
@@ -160,7 +167,7 @@ async def test_files_left_behind_by_a_crash_during_a_removal_are_found(
     task = await ended(pool, days=1)
     put(store, PLAN.files(task), days=2)
     await lifecycle.delete(pool, task.id)  # and then the process died
-    assert await keeping.round() == (0, 5)
+    assert await keeping.round() == (0, 6)
     assert left(store) == set()
 
 
@@ -171,7 +178,7 @@ async def test_there_may_be_more_strays_than_are_looked_at_together(
     put(store, PLAN.files(known), days=3)
     put(store, (f"user_7/enhanced/model_{n:022}.jpg" for n in range(2 * BATCH + 1)), days=3)
     assert await keeping.round() == (0, 2 * BATCH + 1)
-    assert len(left(store)) == 5
+    assert len(left(store)) == 6
 
 
 async def test_an_accepted_photo_is_never_a_stray(settings: Settings, start: Start) -> None:

@@ -77,6 +77,7 @@ class Lifecycle:
             raise Conflict("The task is running; cancel it first.")
         for path in self._plan(task).files(task):
             await self._tools.files.delete(path)
+        await self._tools.previews.remove(task)
         log.info("task.deleted", extra={"task": task.id, "kind": task.kind.value})
 
     async def _cancel_waiting(self, task: Task) -> bool:

@@ -47,6 +47,13 @@ class Previews:
             if task_id == task.id:
                 self._due[path] = (task_id, min(due, _now() + GRACE))
 
+    async def remove(self, task: Task) -> None:
+        """The task itself is removed: its drafts go at once."""
+        for path, (task_id, _) in self._due.items():
+            if task_id == task.id:
+                self._due[path] = (task_id, 0.0)
+        await self._sweep()
+
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Remove what is due until the block ends, then everything."""
@@ -71,7 +78,7 @@ class Previews:
             except StorageUnavailable:
                 log.warning("storage.unavailable", extra={"error": "a preview was not removed"})
                 return
-            del self._due[path]
+            self._due.pop(path, None)
 
 
 def _now() -> float:

@@ -486,7 +486,7 @@ ROUTES: tuple[Route, ...] = (
         "An address of such a stream that any browser can open",
         Auth.ACCOUNT,
         {200: Answer("The address", models.EventsResponse, examples={"two tasks": examples.SEVERAL_LINK})},
-        body=Body(models.EventsRequest, examples={"two tasks": examples.SEVERAL}),
+        body=Body(models.EventsRequest, json=True, examples={"two tasks": examples.SEVERAL}),
         problems=("not_found", "invalid_request", "storage_unavailable"),
         description="For an EventSource, which cannot send headers: the token in it opens this stream alone.",
     ),

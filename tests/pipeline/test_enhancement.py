@@ -44,9 +44,11 @@ async def stored(place: Place, path: str | None) -> bytes:
 
 
 def uploads(settings: Settings) -> set[str]:
-    """The names of all files in the store."""
+    """The names of all files in the store, but for drafts, which go a little later."""
     folder = settings.uploads
-    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and file.parent.name != "previews"
+    }
 
 
 async def test_an_enhancement_in_the_offline_studio_tells_the_points_of_the_contract(
