@@ -480,7 +480,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST",
-        models.EVENTS,
+        models.EVENTS_LINK,
         several.link,
         "Events",
         "An address of such a stream that any browser can open",

@@ -49,7 +49,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def link(request: web.Request) -> web.Response:
-    """POST /api/v1/events, JSON with `tasks` -> 200 and the address of their stream, with a token for it alone."""
+    """POST /api/v1/events/link, JSON with `tasks` -> 200 and the address of their stream, with a token for it alone."""
     user_id = auth.caller(request)
     try:
         order = EventsRequest.model_validate_json(await request.read())

@@ -7,6 +7,7 @@ two products sound different and the same order gives the same script again.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
