@@ -128,7 +128,7 @@ async def test_what_names_no_tasks_is_refused(idle: Running, tasks: str) -> None
     async with idle.http.get(EVENTS, params={"tasks": tasks}) as answer:
         problem = await answer.json(content_type=None)
         assert (answer.status, problem["errors"][0]["field"]) == (422, "tasks")
-    async with idle.http.post(EVENTS, json={"tasks": tasks.split(",")}) as answer:
+    async with idle.http.post(f"{EVENTS}/link", json={"tasks": tasks.split(",")}) as answer:
         assert answer.status == 422
 
 
@@ -136,7 +136,7 @@ async def test_what_names_no_tasks_is_refused(idle: Running, tasks: str) -> None
     "body", ["", "{", "[]", "null", '{"tasks": "enhancement:1"}', '{"tasks": [1]}', '{"tasks": []}']
 )
 async def test_an_order_that_is_none_is_refused(idle: Running, body: str) -> None:
-    async with idle.http.post(EVENTS, data=body, headers={"Content-Type": "application/json"}) as answer:
+    async with idle.http.post(f"{EVENTS}/link", data=body, headers={"Content-Type": "application/json"}) as answer:
         assert answer.status == 422
 
 
@@ -148,13 +148,13 @@ async def test_all_tasks_must_be_the_caller_s(idle: Running) -> None:
     for name in (theirs.task.channel, f"video:{mine.id}", f"enhancement:{10**17}"):
         async with idle.http.get(EVENTS, params={"tasks": f"{mine.channel},{name}"}) as answer:
             assert answer.status == 404
-        async with idle.http.post(EVENTS, json={"tasks": [mine.channel, name]}) as answer:
+        async with idle.http.post(f"{EVENTS}/link", json={"tasks": [mine.channel, name]}) as answer:
             assert answer.status == 404
 
 
 async def test_a_link_opens_its_stream_and_no_other(idle: Running) -> None:
     told = await tales(idle, 2)
-    async with idle.http.post(EVENTS, json={"tasks": names(told).split(",")}) as answer:
+    async with idle.http.post(f"{EVENTS}/link", json={"tasks": names(told).split(",")}) as answer:
         assert answer.status == 200
         link = (await answer.json())["stream_url"].removeprefix(idle.service.settings.public_url)
     for each in told:
