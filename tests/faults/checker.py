@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 FINAL = {"completed", "failed", "cancelled"}
+SCALES = {"enhancement": ("progress", 100), "video": ("step", 9)}  # where an event says how far, and the last point
 SKEW = 0.002  # seconds: the ledger's clock is PostgreSQL's, on the same machine
 
 
@@ -33,6 +34,7 @@ class TaskRow:
     last_seq: int
     error_code: str | None = None
     error_message: str | None = None
+    kind: str = "enhancement"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,11 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """A call in the provider's log. `token` is "" when the provider did not read the request."""
+    """
+    A paid call in a provider's log. `token` is "" when the provider did not read the request.
+
+    `order`: the id that the provider made of it, when it is one that is asked for later.
+    """
 
     token: str
     step: str
@@ -68,6 +74,15 @@ class ProviderCall:
     ended: float
     outcome: str
     billed: bool
+    order: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at an order, in its provider's log."""
+
+    order: str
+    started: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +130,7 @@ class Facts:
     originals: dict[int, str] = field(default_factory=dict)
     results: dict[int, Sequence[str]] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
+    looks: list[Look] = field(default_factory=list)
 
 
 Invariant = Callable[[Facts], Iterator[str]]
@@ -159,6 +175,24 @@ def no_call_after_done(facts: Facts) -> Iterator[str]:
         for call in calls if finished else ():
             if finished and call.started > finished:
                 yield f"task {task_id} {step} was called {call.started - finished:.3f} s after it was done"
+
+
+def looked_at_is_never_ordered_anew(facts: Facts) -> Iterator[str]:
+    """An order that was asked for once is asked for to the end: its id was stored, so no other takes its place."""
+    first: dict[str, float] = {}
+    for look in facts.looks:
+        first[look.order] = min(look.started, first.get(look.order, look.started))
+    for (task_id, step), calls in _calls_by_step(facts).items():
+        seen = [first[call.order] for call in calls if call.order in first]
+        if seen and calls[-1].started > min(seen):
+            yield f"task {task_id} {step} was ordered {calls[-1].started - min(seen):.3f} s after it was looked at"
+
+
+def every_look_is_at_an_order(facts: Facts) -> Iterator[str]:
+    """Nobody asks for what was not ordered."""
+    placed = {call.order for call in facts.calls}
+    for order in sorted({look.order for look in facts.looks} - placed):
+        yield f"{order} was asked for, and never ordered"
 
 
 def no_two_calls_overlap(facts: Facts) -> Iterator[str]:
@@ -218,15 +252,18 @@ def fences_only_rise(facts: Facts) -> Iterator[str]:
 
 
 def events_have_no_gap(facts: Facts) -> Iterator[str]:
-    """The events of a task count from 1 to its last, and progress never falls."""
+    """The events of a task count from 1 to its last; progress never falls, and who is completed is at the top."""
     for task in facts.tasks:
         events = facts.events.get(task.id, [])
         numbers = [seq for seq, _ in events]
         if numbers != list(range(1, task.last_seq + 1)):
             yield f"task {task.id} has the events {numbers}, its row says {task.last_seq}"
-        reached = [at for _, text in events if (at := json.loads(text)["progress"]) >= 0]
+        where, top = SCALES[task.kind]
+        reached = [at for _, text in events if (at := json.loads(text)[where]) >= 0]
         if reached != sorted(reached):
             yield f"task {task.id} went back: {reached}"
+        if reached and (reached[-1] > top or (task.status == "completed" and reached[-1] < top)):
+            yield f"task {task.id} is {task.status} at {reached[-1]} of {top}"
 
 
 def the_last_event_is_the_row(facts: Facts) -> Iterator[str]:
@@ -270,6 +307,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     every_task_ends,
     attempts_are_bounded,
     no_call_after_done,
+    looked_at_is_never_ordered_anew,
+    every_look_is_at_an_order,
     no_two_calls_overlap,
     second_bills_are_recorded,
     every_call_was_intended,
@@ -318,7 +357,7 @@ def _differences(task: TaskRow, event: Mapping[str, object]) -> list[str]:
     failed = task.status == "failed"
     row: Iterable[tuple[str, object]] = (
         ("status", task.status),
-        ("progress", -1 if failed else task.progress),
+        (SCALES[task.kind][0], -1 if failed else task.progress),
         *((("error", task.error_message), ("error_code", task.error_code)) if failed else (("message", task.message),)),
     )
     return [name for name, value in row if event.get(name) != value]

@@ -16,6 +16,7 @@ from tests.faults.checker import FINAL, Accepted, Watched
 from tests.faults.patience import LOOK
 
 API = "/api/v1/ai/enhance-and-script"
+VIDEO_API = "/api/v1/videos"
 GONE = (aiohttp.ClientError, OSError)  # TimeoutError is an OSError
 ANSWER = aiohttp.ClientTimeout(total=8, connect=2)
 LONGEST_LOOK = 20.0  # seconds; aiohttp's client waits for ever on a stream that another answer was written into
@@ -24,9 +25,14 @@ STREAM = aiohttp.ClientTimeout(total=None, connect=2, sock_read=18)  # a comment
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a client wants. `token` is in the description, and so in every prompt: it links calls with tasks."""
+    """
+    What a client wants: its photo enhanced, or made a video.
+
+    `token` is in the description, and so in every prompt: it links calls with tasks.
+    """
 
     user_id: int
+    video: bool = False
     token: str = field(default_factory=lambda: f"order-{secrets.token_hex(6)}")
 
 
@@ -63,13 +69,12 @@ class Clients:
 
     async def post(self, order: Order, *, seconds: float = 8) -> tuple[int, dict[str, object]]:
         """One try to upload: the status and the body. Raises what GONE lists."""
-        form = aiohttp.FormData({"user_description": f"A lamp ({order.token})"})
+        path, field = (f"{VIDEO_API}/generate", "prompt") if order.video else (f"{API}-async", "user_description")
+        form = aiohttp.FormData({field: f"A lamp ({order.token})"})
         form.add_field("file", self._photo, filename="lamp.jpg")
         patience = aiohttp.ClientTimeout(total=seconds, connect=2)
         headers = {**self.headers(order.user_id), "Idempotency-Key": order.token}
-        async with self.http.post(
-            f"{self.address()}{API}-async", data=form, headers=headers, timeout=patience
-        ) as answer:
+        async with self.http.post(f"{self.address()}{path}", data=form, headers=headers, timeout=patience) as answer:
             body = await answer.json()
             if answer.status == 202:
                 self.accepted.append(Accepted(order.token, body["id"]))
@@ -89,9 +94,9 @@ class Clients:
                 self.faults += status == 500
                 await asyncio.sleep(LOOK * 5)
 
-    async def cancel(self, user_id: int, task_id: int) -> int:
+    async def cancel(self, user_id: int, task_id: int, *, video: bool = False) -> int:
         """The status of the answer."""
-        url = f"{self.address()}{API}/{task_id}/cancel"
+        url = f"{self.address()}{_api(video)}/{task_id}/cancel"
         async with self.http.post(url, headers=self.headers(user_id), timeout=ANSWER) as answer:
             return answer.status
 
@@ -101,23 +106,22 @@ class Clients:
         async with self.http.get(f"{self.address()}{path}", headers=headers, timeout=ANSWER) as answer:
             return answer.status, await answer.text()
 
-    async def watch(self, user_id: int, task_id: int) -> None:
+    async def watch(self, user_id: int, task_id: int, *, video: bool = False) -> None:
         """Follow a task to its end, over as many connections as it takes."""
         watched = Watched(task_id)
         self.watched.append(watched)
         while not _ended(watched):
             with contextlib.suppress(*GONE):
                 async with asyncio.timeout(LONGEST_LOOK):
-                    await self._follow(user_id, watched)
+                    await self._follow(user_id, watched, f"{_api(video)}/{task_id}/stream")
             await asyncio.sleep(LOOK * 5)
 
-    async def _follow(self, user_id: int, watched: Watched) -> None:
+    async def _follow(self, user_id: int, watched: Watched, path: str) -> None:
         """One connection, to its end."""
         headers = self.headers(user_id)
         if watched.events:
             headers["Last-Event-ID"] = str(watched.events[-1][0])
-        url = f"{self.address()}{API}/{watched.task_id}/stream"
-        async with self.http.get(url, headers=headers, timeout=STREAM) as answer:
+        async with self.http.get(f"{self.address()}{path}", headers=headers, timeout=STREAM) as answer:
             assert answer.status in {200, 429, 500, 503}, f"a stream was answered by {answer.status}"
             self.faults += answer.status == 500
             if answer.status == 200:
@@ -138,6 +142,10 @@ async def _read(content: aiohttp.StreamReader, watched: Watched) -> None:
             if not passing:
                 watched.events.append((number, text))
             text, passing = "", False
+
+
+def _api(video: bool) -> str:
+    return VIDEO_API if video else API
 
 
 def _ended(watched: Watched) -> bool:

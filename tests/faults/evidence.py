@@ -6,21 +6,22 @@ import asyncio
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from enhancer.storage.database import UNREACHABLE
-from tests.faults.checker import Facts, LedgerRow, ProviderCall, Sample, StepRow, TaskRow
+from tests.faults.checker import Facts, LedgerRow, Look, ProviderCall, Sample, StepRow, TaskRow
 from tests.faults.clients import Clients
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 LOOK = 0.05  # seconds between two samples
-STEPS = {"edits": "redraw", "chat": "write"}
+STEPS = {"edits": "redraw", "chat": "write", "order": "render"}
+RESULTS = {"enhancement": ("model_path", "enhanced_path"), "video": ("video_path", "poster_path", "thumbnail_path")}
 TOKEN = r"order-[0-9a-f]{12}"
 
 
@@ -56,9 +57,9 @@ async def _sample(connection: Connection, samples: list[Sample]) -> None:
 
 
 async def gather(
-    url: str, log: Path, files: set[str], clients: Clients, samples: list[Sample], *, per_user: int
+    url: str, logs: Sequence[Path], files: set[str], clients: Clients, samples: list[Sample], *, per_user: int
 ) -> Facts:
-    """The facts of a run that is over. `files`: what is stored."""
+    """The facts of a run that is over. `logs`: the providers'. `files`: what is stored."""
     async with connected(url) as connection:
         rows = await connection.fetch("SELECT * FROM tasks ORDER BY id")
         steps = await connection.fetch("SELECT *, extract(epoch FROM finished_at)::float8 AS ended FROM task_steps")
@@ -75,22 +76,22 @@ async def gather(
         ],
         ledger=[LedgerRow(row["task_id"], row["step"], row["fence"], row["outcome"], row["began"]) for row in ledger],
         events=by_task,
-        calls=provider_calls(log),
+        calls=[call for log in logs for call in provider_calls(log)],
+        looks=[look for log in logs for look in looks(log)],
         accepted=clients.accepted,
         watched=clients.watched,
         samples=samples,
         per_user=per_user,
-        originals={row["id"]: row["input"]["original"] for row in rows},
-        results={row["id"]: _results(row["output"]) for row in rows},
+        originals={row["id"]: row["input"].get("original") or row["input"]["reference"] for row in rows},
+        results={row["id"]: _results(row["kind"], row["output"]) for row in rows},
         files=files,
     )
 
 
 def provider_calls(log: Path) -> list[ProviderCall]:
-    """The provider's log of paid calls that were in order."""
+    """The paid calls in a provider's log."""
     found = []
-    for line in log.read_text().splitlines() if log.exists() else ():
-        call = json.loads(line)
+    for call in _lines(log):
         if call["kind"] in STEPS:
             token = re.search(TOKEN, call["fields"].get("prompt", "") + call["fields"].get("text", ""))
             found.append(
@@ -101,9 +102,15 @@ def provider_calls(log: Path) -> list[ProviderCall]:
                     ended=call["ended"],
                     outcome=call["outcome"],
                     billed=call["billed"],
+                    order=call.get("video", ""),
                 )
             )
     return found
+
+
+def looks(log: Path) -> list[Look]:
+    """The looks at orders in a video server's log."""
+    return [Look(call["video"], call["started"]) for call in _lines(log) if call["kind"] == "look"]
 
 
 def files_in(folder: Path) -> set[str]:
@@ -111,12 +118,17 @@ def files_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def _lines(log: Path) -> Iterator[dict[str, Any]]:
+    for line in log.read_text().splitlines() if log.exists() else ():
+        yield json.loads(line)
+
+
 def _task(row: asyncpg.Record) -> TaskRow:
-    token = re.search(TOKEN, row["input"]["user_description"])
+    token = re.search(TOKEN, row["input"].get("user_description") or row["input"]["prompt"])
     names = (*TaskRow.__dataclass_fields__,)
     return TaskRow(**{name: row[name] for name in names if name != "token"}, token=token[0] if token else "")
 
 
-def _results(output: Mapping[str, str]) -> list[str]:
+def _results(kind: str, output: Mapping[str, str]) -> list[str]:
     """What a completed task must have, and where it says that it is."""
-    return [output.get(name, f"no {name}") for name in ("model_path", "enhanced_path")]
+    return [output.get(name, f"no {name}") for name in RESULTS[kind]]

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -29,8 +30,9 @@ from enhancer import crash
 from enhancer.storage import database, migrations
 from enhancer.tokens import Tokens
 from tests.endless import ENDLESS
+from tests.fakes.videos import film
 from tests.faults import evidence
-from tests.faults.checker import FINAL, Facts, ProviderCall, Sample, check
+from tests.faults.checker import FINAL, Facts, Look, ProviderCall, Sample, check
 from tests.faults.clients import Clients, Order
 from tests.faults.patience import until_found
 from tests.faults.processes import Program, Watchdog
@@ -44,6 +46,7 @@ PER_USER = 2
 CALL_TIMEOUT = 2.0  # seconds
 LONGEST_CALL = CALL_TIMEOUT + MARGIN  # seconds
 LEASE = 2.0  # seconds
+FILM = ((1280, 720), 4)  # pixels and seconds of what `photo` becomes as the shortest video
 
 SETTINGS = {
     "openai_api_key": "sk-any",
@@ -85,10 +88,16 @@ class Site:
                 await stack.enter_async_context(Postgres.open(folder / "postgres", watchdog)),
                 await stack.enter_async_context(Valkey.open(folder / "valkey", watchdog)),
             )
+            await asyncio.to_thread(lambda: site.film.write_bytes(film(*FILM)))
             await site.administer(f"CREATE DATABASE {TEMPLATE}")
             async with database.connect(site.postgres.at(TEMPLATE), size=2) as pool:
                 await migrations.apply(pool)
             yield site
+
+    @property
+    def film(self) -> Path:
+        """What the video server sends as every video."""
+        return self.folder / "film.mp4"
 
     async def administer(self, statement: str) -> None:
         """Run a statement past all databases of stages."""
@@ -97,7 +106,7 @@ class Site:
 
 
 class Provider:
-    """The stand-in for OpenAI as a process, which can be held, let go and made to fail while it runs."""
+    """A stand-in as a process, which can be held, let go and made to fail while it runs."""
 
     def __init__(self, program: Program, http: aiohttp.ClientSession, log: Path) -> None:
         self._program = program
@@ -106,13 +115,15 @@ class Provider:
         self.address = ""
 
     @classmethod
-    async def start(cls, folder: Path, watchdog: Watchdog, http: aiohttp.ClientSession, delay: float) -> Self:
-        """A provider that thinks for `delay` seconds."""
-        log = folder / "calls.jsonl"
-        arguments = ("--port", "0", "--fast", "--delay", str(delay), "--log", str(log))
-        program = Program("tests.fakes.openai", *arguments, log=folder / "provider.log", watchdog=watchdog)
+    async def start(
+        cls, folder: Path, watchdog: Watchdog, http: aiohttp.ClientSession, name: str, *arguments: str
+    ) -> Self:
+        """One of tests/fakes by its name, with arguments of its own."""
+        log = folder / f"{name}.jsonl"
+        arguments = ("--port", "0", "--log", str(log), *arguments)
+        program = Program(f"tests.fakes.{name}", *arguments, log=folder / f"{name}.log", watchdog=watchdog)
         provider = cls(program, http, log)
-        provider.address = (await program.said(r"OPENAI_BASE_URL=(http://\S+)/v1"))[1]
+        provider.address = (await program.said(r"BASE_URL=(http://\S+)/v1"))[1]
         return provider
 
     @property
@@ -131,6 +142,10 @@ class Provider:
         """Let the next calls go wrong; the recipes are in tests/fakes/openai/control.py."""
         await self._control("POST", f"fail/{kind}/{recipe}?times={times}")
 
+    async def tell(self, status: str, progress: int) -> None:
+        """What the video server answers every look with from now on."""
+        await self._control("POST", "tell", json=[{"status": status, "progress": progress}])
+
     async def arrived(self, kind: str, count: int = 1) -> None:
         """Return when so many calls have come since the start."""
         await self._control("GET", f"arrived/{kind}?count={count}")
@@ -139,12 +154,16 @@ class Provider:
         """The calls that are over, of a step."""
         return [call for call in evidence.provider_calls(self.log) if step in {None, call.step}]
 
+    def looks(self) -> list[Look]:
+        """The looks at orders that are over."""
+        return evidence.looks(self.log)
+
     async def stop(self) -> None:
         """End; calls that are still open are in the log then."""
         await self._program.end(signal.SIGINT)
 
-    async def _control(self, method: str, path: str) -> None:
-        async with self._http.request(method, f"{self.address}/__control__/{path}") as answer:
+    async def _control(self, method: str, path: str, json: object = None) -> None:
+        async with self._http.request(method, f"{self.address}/__control__/{path}", json=json) as answer:
             assert answer.status == 200, f"{path}: {answer.status}"
 
 
@@ -159,7 +178,7 @@ class Replica:
 
 @dataclass
 class Stage:
-    """One run: a database, a store and a provider of its own."""
+    """One run: a database, a store and a provider of its own; a video server, too, if it was asked for."""
 
     site: Site
     folder: Path
@@ -175,18 +194,23 @@ class Stage:
     samples: list[Sample] = field(default_factory=list)
     watching: list[asyncio.Task[None]] = field(default_factory=list)
     bucket: Bucket | None = None
+    video_server: Provider | None = None
+    video_wire: Proxy | None = None
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, site: Site, *, delay: float = 0.05, **settings: object) -> AsyncIterator[Self]:
-        """A stage without replicas; `settings` are theirs."""
+    async def open(
+        cls, site: Site, *, delay: float = 0.05, videos: bool = False, **settings: object
+    ) -> AsyncIterator[Self]:
+        """A stage without replicas; `settings` are theirs. `videos`: with a server that renders them."""
         number = next(_numbers)
         folder, name = site.folder / f"stage-{number}", f"stage_{number}"
         await asyncio.to_thread((folder / "uploads").mkdir, parents=True)
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(aiohttp.ClientSession())
+            start = partial(Provider.start, folder, site.watchdog, http)
             provider, _ = await asyncio.gather(
-                Provider.start(folder, site.watchdog, http, delay), _make_database(site, name, first=number * 100_000)
+                start("openai", "--fast", "--delay", str(delay)), _make_database(site, name, first=number * 100_000)
             )
             replicas: list[Replica] = []
             stage = cls(
@@ -204,6 +228,11 @@ class Stage:
                 ),
                 replicas,
             )
+            if videos:
+                stage.video_server = await start("videos", "--film", str(site.film))
+                target = ("127.0.0.1", stage.video_server.port)
+                stage.video_wire = await stack.enter_async_context(Proxy.open(target))
+                stage.settings["video_base_url"] = f"http://127.0.0.1:{stage.video_wire.port}/v1"
             sampler = asyncio.create_task(evidence.sample_forever(stage.url, stage.samples))
             try:
                 yield stage
@@ -212,6 +241,12 @@ class Stage:
                 await stage._end()
                 with suppress(*database.UNREACHABLE):  # thousands of files that the site need not delete at its end
                     await site.administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @property
+    def videos(self) -> Provider:
+        """The video server."""
+        assert self.video_server is not None, "the stage was opened without videos"
+        return self.video_server
 
     @property
     def url(self) -> str:
@@ -267,20 +302,20 @@ class Stage:
             )
         return user
 
-    async def task(self, user_id: int | None = None) -> int:
+    async def task(self, user_id: int | None = None, *, video: bool = False) -> int:
         """The id of a task that is accepted, and watched from now on."""
         user = user_id or await self.user()
-        task_id = await self.clients.upload(Order(user))
-        self.watch(user, task_id)
+        task_id = await self.clients.upload(Order(user, video))
+        self.watch(user, task_id, video=video)
         return task_id
 
-    def ordering(self, user_id: int | None = None) -> asyncio.Task[int]:
+    def ordering(self, user_id: int | None = None, *, video: bool = False) -> asyncio.Task[int]:
         """The same, by a client that goes on asking while replicas die."""
-        return asyncio.create_task(self.task(user_id))
+        return asyncio.create_task(self.task(user_id, video=video))
 
-    def watch(self, user_id: int, task_id: int) -> None:
+    def watch(self, user_id: int, task_id: int, *, video: bool = False) -> None:
         """Let a client follow a task."""
-        self.start(self.clients.watch(user_id, task_id))
+        self.start(self.clients.watch(user_id, task_id, video=video))
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Work that `settled` waits for."""
@@ -337,7 +372,7 @@ class Stage:
         await self._end()
         return await evidence.gather(
             self.url,
-            self.provider.log,
+            [provider.log for provider in self._providers],
             await self.stored(),
             self.clients,
             self.samples,
@@ -351,7 +386,11 @@ class Stage:
     async def _end(self) -> None:
         for replica in self.replicas:
             await replica.program.kill()
-        await self.provider.stop()
+        await asyncio.gather(*(provider.stop() for provider in self._providers))
+
+    @property
+    def _providers(self) -> list[Provider]:
+        return [self.provider, *([self.video_server] if self.video_server else [])]
 
 
 def _passable_folder() -> Path:

@@ -14,6 +14,7 @@ from tests.faults.checker import (
     Accepted,
     Facts,
     LedgerRow,
+    Look,
     ProviderCall,
     Sample,
     StepRow,
@@ -26,7 +27,7 @@ Spoil = Callable[[Facts], None]
 
 
 def sound() -> Facts:
-    """Two tasks: one completed after an ambiguous call, one failed."""
+    """Three tasks: one completed after an ambiguous call, one failed, and a video completed."""
     told = [
         _event("processing", 5, "begun"),
         _event("processing", 30, "redrawing"),
@@ -36,36 +37,49 @@ def sound() -> Facts:
         _event("processing", 5, "begun"),
         json.dumps({"progress": -1, "status": "failed", "error": "No.", "error_code": "provider_refused"}),
     ]
-    events = {1: list(enumerate(told, start=1)), 2: list(enumerate(failed, start=1))}
+    filmed = [_video_event("processing", 4, 0), _video_event("processing", 5, 40), _video_event("completed", 9, 100)]
+    events = {n: list(enumerate(texts, start=1)) for n, texts in ((1, told), (2, failed), (3, filmed))}
     return Facts(
         tasks=[
             TaskRow(1, "order-1", 7, "completed", 100, "done", 2, 4, 2, 3),
             TaskRow(2, "order-2", 7, "failed", 5, "No.", 1, 4, 1, 2, "provider_refused", "No."),
+            TaskRow(3, "order-5", 8, "completed", 9, "", 1, 4, 1, 3, kind="video"),
         ],
-        steps=[StepRow(1, "redraw", "done", 2, 1, 20.0), StepRow(2, "redraw", "refused", 1, 0, 12.0)],
+        steps=[
+            StepRow(1, "redraw", "done", 2, 1, 20.0),
+            StepRow(2, "redraw", "refused", 1, 0, 12.0),
+            StepRow(3, "render", "done", 1, 0, 19.0),
+        ],
         ledger=[
             LedgerRow(1, "redraw", 1, "started", 10.0),
             LedgerRow(1, "redraw", 2, "done", 18.0),
             LedgerRow(2, "redraw", 1, "refused", 11.0),
+            LedgerRow(3, "render", 1, "done", 12.0),
         ],
         events=events,
         calls=[
             ProviderCall("order-1", "redraw", 10.1, 12.0, "dropped", True),
             ProviderCall("order-2", "redraw", 11.1, 11.9, "status 400", False),
+            ProviderCall("order-5", "render", 12.1, 12.2, "answered", True, "video_1"),
             ProviderCall("order-1", "redraw", 18.1, 19.9, "answered", True),
         ],
-        accepted=[Accepted("order-1", 1), Accepted("order-1", 1), Accepted("order-2", 2)],
-        watched=[Watched(1, list(events[1])), Watched(2, list(events[2]))],
+        looks=[Look("video_1", 12.5), Look("video_1", 13.5)],
+        accepted=[Accepted("order-1", 1), Accepted("order-1", 1), Accepted("order-2", 2), Accepted("order-5", 3)],
+        watched=[Watched(number, list(seen)) for number, seen in events.items()],
         samples=[Sample({7: 1}, {1: 1}), Sample({7: 2}, {1: 1, 2: 1}), Sample({7: 1}, {1: 2, 2: 1})],
         per_user=2,
-        originals={1: "original.jpg", 2: "original.jpg"},
-        results={1: ["drawn.jpg"], 2: ["no model_path"]},
+        originals={1: "original.jpg", 2: "original.jpg", 3: "original.jpg"},
+        results={1: ["drawn.jpg"], 2: ["no model_path"], 3: ["drawn.jpg"]},
         files={"drawn.jpg", "original.jpg"},
     )
 
 
 def _event(status: str, progress: int, message: str) -> str:
     return json.dumps({"progress": progress, "message": message, "status": status})
+
+
+def _video_event(status: str, step: int, percent: int | None) -> str:
+    return json.dumps({"step": step, "progress": percent, "message": "", "status": status})
 
 
 def _task(number: int = 0, **changed: object) -> Spoil:
@@ -117,6 +131,13 @@ def _event_in_table(task_id: int, seq: int, text: str) -> Spoil:
     return spoil
 
 
+def _ends_at(task_id: int, step: int) -> Spoil:
+    def spoil(facts: Facts) -> None:
+        facts.events[task_id][-1] = (len(facts.events[task_id]), _video_event("completed", step, 100))
+
+    return spoil
+
+
 VIOLATIONS: list[tuple[str, str, Spoil]] = [
     ("every_202_exists", "lost", lambda facts: facts.accepted.append(Accepted("order-3", 3))),
     ("every_202_exists", "another's", lambda facts: facts.accepted.append(Accepted("order-1", 2))),
@@ -126,6 +147,14 @@ VIOLATIONS: list[tuple[str, str, Spoil]] = [
     ("attempts_are_bounded", "too many", _task(attempts=5)),
     ("attempts_are_bounded", "refunded twice", _task(attempts=-1)),
     ("no_call_after_done", "paid again", _another_call(started=20.5, ended=21.0)),
+    ("no_call_after_done", "ordered again", _another_call(token="order-5", step="render", started=19.5, ended=19.6)),
+    (
+        "looked_at_is_never_ordered_anew",
+        "after a look",
+        _another_call(token="order-5", step="render", started=13.0, ended=13.1, order="video_2"),
+    ),
+    ("every_look_is_at_an_order", "unknown", lambda facts: facts.looks.append(Look("video_3", 15.0))),
+    ("second_bills_are_recorded", "two orders", _another_call(token="order-5", step="render", order="video_2")),
     ("no_two_calls_overlap", "overlap", _call(0, ended=18.5)),
     ("second_bills_are_recorded", "not recorded", _step(ambiguous=0)),
     ("second_bills_are_recorded", "refused and billed", _call(1, billed=True)),
@@ -146,6 +175,11 @@ VIOLATIONS: list[tuple[str, str, Spoil]] = [
     ("events_have_no_gap", "too few", _task(last_seq=4)),
     ("events_have_no_gap", "went back", lambda facts: facts.events[1].insert(1, facts.events[1].pop(0))),
     ("events_have_no_gap", "fell", lambda facts: facts.events[1].__setitem__(1, (2, _event("processing", 3, "")))),
+    ("events_have_no_gap", "a step fell", lambda facts: facts.events[3].__setitem__(1, (2, _video_event("", 3, 100)))),
+    ("events_have_no_gap", "completed below the top", _ends_at(3, 8)),
+    ("events_have_no_gap", "above the scale", _ends_at(3, 100)),
+    ("the_last_event_is_the_row", "step", _task(2, progress=8)),
+    ("watchers_saw_everything_once", "a video's", _without(lambda facts: facts.watched[2].events, 1)),
     ("the_last_event_is_the_row", "message", _task(message="other")),
     ("the_last_event_is_the_row", "progress", _task(progress=90)),
     ("the_last_event_is_the_row", "error", _task(1, error_code="timeout")),

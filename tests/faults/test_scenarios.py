@@ -1,8 +1,7 @@
 """
 The faults that the engine is built for, one by one; each docstring says what must come of it.
 
-Beside what a test asks for, `Stage.settled` holds every run against all invariants of the checker. A call that can be
-asked for by an id (submit and poll) comes with the first provider that has one: fault 4 of the list has no test yet.
+Beside what a test asks for, `Stage.settled` holds every run against all invariants of the checker.
 """
 
 from __future__ import annotations
@@ -81,6 +80,64 @@ async def test_03_killed_in_a_paid_call(site: Site) -> None:
         held("repeat-once", "completed", 2),
         held("hold", "failed", 1),
     )
+
+
+async def test_04_killed_after_an_order(site: Site) -> None:
+    """An order whose id was stored is gone on with: one order, one bill."""
+    async with Stage.open(site, videos=True) as stage:
+        facts = await _killed(stage, "after-order", video=True)
+        assert facts.tasks[0].status == "completed"
+        assert _orders(facts) == 1
+        assert _step(facts, "render").ambiguous == 0
+
+
+async def test_04_killed_before_the_id_is_stored(site: Site) -> None:
+    """As for any paid call: repeated once after its longest life and recorded as ambiguous; or held, by setting."""
+
+    async def killed(setting: str, status: str, orders: int) -> None:
+        async with Stage.open(site, videos=True, ambiguous_calls=setting, call_timeout=5) as stage:
+            facts = await _killed(stage, "after-call", video=True)
+            assert (facts.tasks[0].status, _orders(facts)) == (status, orders)
+            assert facts.tasks[0].error_code == (None if status == "completed" else "outcome_unknown")
+            assert _step(facts, "render").ambiguous == orders - 1
+
+    await asyncio.gather(killed("repeat-once", "completed", 2), killed("hold", "failed", 1))
+
+
+async def test_04_stopped_while_it_is_rendered(site: Site) -> None:
+    """It exits within the grace time and charges no attempt; the next start asks for the same order."""
+    grace = 5
+    async with Stage.open(site, videos=True, lease=60, shutdown_grace=grace) as stage:
+        await stage.videos.tell("in_progress", 40)
+        replica = await stage.replica()
+        task = await stage.task(video=True)
+        await stage.videos.arrived("look", 2)
+        assert await replica.program.end(signal.SIGTERM, seconds=grace + 20) == 0  # with time for what is closed after
+        row = await stage.row(task)
+        assert (row["status"], row["attempts"]) == ("pending", 0)
+        looks = len(stage.videos.looks())
+        await stage.replica()
+        await stage.videos.arrived("look", looks + 1)
+        await stage.videos.tell("completed", 100)
+        facts = await stage.settled()
+        assert (facts.tasks[0].status, facts.tasks[0].attempts) == ("completed", 1)
+        assert _orders(facts) == 1
+
+
+async def test_04_one_of_two_is_killed_while_it_is_rendered(site: Site) -> None:
+    """The other asks for the same order, and ends the task."""
+    async with Stage.open(site, videos=True) as stage:
+        await stage.videos.tell("in_progress", 40)
+        replicas = {replica.name: replica for replica in await asyncio.gather(stage.replica(), stage.replica())}
+        task = await stage.task(video=True)
+        await stage.videos.arrived("look", 2)
+        row = await stage.until(task, lambda row: row["worker"] is not None, "is somebody's")
+        await replicas[row["worker"]].program.kill()
+        await stage.until(task, lambda now: now["fence"] > row["fence"], "is taken over")
+        await stage.videos.tell("completed", 100)
+        facts = await stage.settled()
+        assert facts.tasks[0].status == "completed"
+        assert _orders(facts) == 1
 
 
 async def test_05_killed_between_store_and_done(site: Site) -> None:
@@ -445,10 +502,10 @@ async def test_25_two_versions_of_one_name(site: Site) -> None:
         assert _billed(facts) == {"redraw": 1, "write": 1}
 
 
-async def _killed(stage: Stage, point: str, *, name: str = "") -> Facts:
+async def _killed(stage: Stage, point: str, *, name: str = "", video: bool = False) -> Facts:
     """A task whose process dies at that point, and another process that goes on."""
     dying = await stage.replica(name, crash_at=point)
-    ordering = stage.ordering()
+    ordering = stage.ordering(video=video)
     assert await dying.program.ended() == -signal.SIGKILL
     await stage.replica(name)
     await ordering
@@ -461,6 +518,12 @@ def _statuses(facts: Facts) -> Counter[str]:
 
 def _billed(facts: Facts) -> Counter[str]:
     return Counter(call.step for call in facts.calls if call.billed)
+
+
+def _orders(facts: Facts) -> int:
+    """How many videos were ordered, each of which was billed."""
+    assert len(facts.calls) == _billed(facts)["render"]
+    return len(facts.calls)
 
 
 def _step(facts: Facts, name: str) -> StepRow:

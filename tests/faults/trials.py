@@ -45,7 +45,7 @@ class Trial:
     @asynccontextmanager
     async def stage(self, **settings: object) -> AsyncIterator[Stage]:
         """A stage on which calls that take their time are not taken for dead."""
-        async with Stage.open(self.site, delay=0.1, **{"call_timeout": 20, **settings}) as stage:
+        async with Stage.open(self.site, delay=0.1, videos=False, **{"call_timeout": 20, **settings}) as stage:
             yield stage
 
 
