@@ -48,7 +48,7 @@ async def tried(name: str, *, tasks: int | None, seconds: float | None, seed: in
 
 async def chaos(*, replicas: int, seconds: float, seed: int, tasks: int) -> int:
     """One run; the exit code."""
-    async with Site.open(keep=True) as site, Stage.open(site, delay=0.1, shutdown_grace=2) as stage:
+    async with Site.open(keep=True) as site, Stage.open(site, videos=True, delay=0.1, shutdown_grace=2) as stage:
         breaking = Chaos(stage, seed=seed, replicas=replicas, tasks=tasks, seconds=seconds)
         say(f"seed {seed}: {tasks} tasks on {replicas} replicas, {seconds:.0f} s of faults; logs in {stage.folder}")
         facts = await breaking.run()
@@ -75,6 +75,7 @@ def report(facts: Facts, complaints: list[str]) -> None:
         ("of which it billed", sum(call.billed for call in facts.calls)),
         ("steps done", sum(step.state == "done" for step in steps)),
         ("ambiguities recorded", sum(step.ambiguous + (step.state in {"started", "ambiguous"}) for step in steps)),
+        ("videos that were ordered", sum(bool(call.order) for call in facts.calls)),
         ("events that clients saw", sum(len(watched.events) for watched in facts.watched)),
     ]
     table("figures", figures)

@@ -20,14 +20,16 @@ from tests.faults.clients import GONE, Order
 from tests.faults.fleet import Fleet
 from tests.faults.proxy import Proxy
 from tests.faults.servers import FAST, IMMEDIATE
-from tests.faults.stage import LEASE, Stage
+from tests.faults.stage import LEASE, Provider, Stage
 
 USERS = 8
 CANCELLED = 0.05  # of all orders, by their user
+EVERY_VIDEO = 4  # one order of so many is a video
 PAUSE = (0.3, 1.2)  # seconds between the beginnings of two faults
 FROZEN = (0.3, 1.4 * LEASE)  # seconds; some outlast the lease, none the margin after which a call is taken for dead
 AWAY = (0.0, 2.0)  # seconds that a server or a wire is away
 SETTLE = 240.0  # seconds after the last fault by which everything has ended
+CALLS, ORDERS = ("edits", "chat"), ("order", "look", "content")
 RECIPES = ("429", "500", "503", "hang", "dropped", "truncated", "unread", "html", "empty")
 
 
@@ -65,21 +67,22 @@ class Chaos:
     # -- clients
 
     async def _order_all(self, users: Sequence[int]) -> None:
-        """Orders over four fifths of the time, by users who take turns."""
+        """Orders over four fifths of the time, each by any of the users."""
         pause = 0.8 * self._seconds / self._tasks
         dice = self._dice("orders")
         uploads = []
         for number in range(self._tasks):
-            uploads.append(asyncio.create_task(self._order(users[number % USERS], cancels=dice.random() < CANCELLED)))
+            order = Order(dice.choice(users), video=number % EVERY_VIDEO == 0)
+            uploads.append(asyncio.create_task(self._order(order, cancels=dice.random() < CANCELLED)))
             await asyncio.sleep(pause)
         await asyncio.gather(*uploads)
 
-    async def _order(self, user_id: int, *, cancels: bool) -> None:
-        task_id = await self._stage.clients.upload(Order(user_id), seconds=self._seconds + SETTLE)
-        self._stage.watch(user_id, task_id)
+    async def _order(self, order: Order, *, cancels: bool) -> None:
+        task_id = await self._stage.clients.upload(order, seconds=self._seconds + SETTLE)
+        self._stage.watch(order.user_id, task_id, video=order.video)
         if cancels:
             with suppress(*GONE):
-                await self._stage.clients.cancel(user_id, task_id)
+                await self._stage.clients.cancel(order.user_id, task_id, video=order.video)
 
     # -- faults
 
@@ -110,6 +113,8 @@ class Chaos:
     def _faults(self) -> list[Fault]:
         stage = self._stage
         wires = {"PostgreSQL": stage.postgres, "Redis": stage.redis, "provider": stage.wire}
+        if stage.video_wire:
+            wires["video server"] = stage.video_wire
         return [
             *(fault for name in self._names for fault in self._on_replica(name)),
             *(fault for name, proxy in wires.items() for fault in self._on_wire(name, proxy)),
@@ -118,7 +123,8 @@ class Chaos:
                 "PostgreSQL immediate restart", "PostgreSQL", 2, lambda dice: self._restart_postgres(dice, IMMEDIATE)
             ),
             Fault("Redis kill -9", "Redis", 3, self._restart_redis),
-            *(Fault(f"provider {name}", "provider", 1, self._spoil(name)) for name in RECIPES),
+            *(Fault(f"provider {name}", "provider", 1, self._spoil(stage.provider, CALLS, name)) for name in RECIPES),
+            *(Fault(f"video server {name}", "videos", 1, self._spoil(stage.videos, ORDERS, name)) for name in RECIPES),
         ]
 
     def _on_replica(self, name: str) -> list[Fault]:
@@ -169,8 +175,10 @@ class Chaos:
         await asyncio.sleep(dice.uniform(*AWAY))
         proxy.heal()
 
-    def _spoil(self, recipe: str) -> Callable[[random.Random], Awaitable[None]]:
+    def _spoil(
+        self, provider: Provider, kinds: Sequence[str], recipe: str
+    ) -> Callable[[random.Random], Awaitable[None]]:
         async def act(dice: random.Random) -> None:
-            await self._stage.provider.fail(dice.choice(("edits", "chat")), recipe, times=dice.randint(1, 2))
+            await provider.fail(dice.choice(kinds), recipe, times=dice.randint(1, 2))
 
         return act

@@ -103,9 +103,9 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at the tasks that run: how many of each user, and each task's fence."""
+    """One look at the tasks that run: how many of each user and kind, and each task's fence."""
 
-    running: Mapping[int, int]
+    running: Mapping[tuple[int, str], int]
     fences: Mapping[int, int]
 
 
@@ -233,11 +233,11 @@ def ledger_counts_agree(facts: Facts) -> Iterator[str]:
 
 
 def the_cap_holds(facts: Facts) -> Iterator[str]:
-    """No user has more tasks running than the cap, over all replicas."""
+    """No user has more tasks of a kind running than the cap, over all replicas."""
     for sample in facts.samples:
-        for user, running in sample.running.items():
+        for (user, kind), running in sample.running.items():
             if running > facts.per_user:
-                yield f"user {user} had {running} running, the cap is {facts.per_user}"
+                yield f"user {user} had {running} of kind {kind} running, the cap is {facts.per_user}"
 
 
 def fences_only_rise(facts: Facts) -> Iterator[str]:

@@ -49,8 +49,8 @@ async def sample_forever(url: str, samples: list[Sample]) -> None:
 
 
 async def _sample(connection: Connection, samples: list[Sample]) -> None:
-    rows = await connection.fetch("SELECT id, user_id, status, fence FROM tasks")
-    running = Counter(row["user_id"] for row in rows if row["status"] == "processing")
+    rows = await connection.fetch("SELECT id, user_id, kind, status, fence FROM tasks")
+    running = Counter((row["user_id"], row["kind"]) for row in rows if row["status"] == "processing")
     found = Sample(dict(running), {row["id"]: row["fence"] for row in rows})
     if not samples or samples[-1] != found:
         samples.append(found)
