@@ -139,6 +139,7 @@ async def test_from_a_photo_to_a_video(
         await page.get_by_label(text["scriptLanguage"]).select_option(language)
         await guest.check(f"{name}-2-chosen")
         held = place.openai.hold("edits") if where == "models" else None
+        await page.evaluate(RECORD)
         await guest.press("enhance")
         await guest.sees("enhancing")
         if held:
@@ -157,6 +158,10 @@ async def test_from_a_photo_to_a_video(
         await expect(slider).to_have_value("51")
         script = page.get_by_label(text["script"], exact=True)
         assert "0:00" in await script.input_value()
+        drafts = await page.evaluate("drafts")
+        assert drafts["images"], "the image as far as it was made"
+        assert drafts["words"], "the script as it was written"
+        assert (await script.input_value()).startswith(drafts["words"][0].removesuffix("…")[:20])
         await script.fill(f"{await script.input_value()}\nOne more.")
         await guest.press("copy")
         await expect(page.locator(".toast")).to_contain_text(text["copied"])

@@ -40,13 +40,16 @@ PASTE = """(base64) => {
 }"""
 
 RECORD = """() => {
-  window.said = [];
+  Object.assign(window, { said: [], drafts: { images: [], words: [] } });
+  const last = (list, seen) => seen && seen !== list.at(-1) && list.push(seen);
   new MutationObserver((changes) => {
     for (const { addedNodes } of changes) for (const node of addedNodes) {
       const items = node.matches?.(".log li") ? [node] : [...(node.querySelectorAll?.(".log li") ?? [])];
       window.said.push(...items.map((item) => item.textContent.trim()));
     }
-  }).observe(document.body, { childList: true, subtree: true });
+    last(drafts.images, document.querySelector(".canvas img:not(.waiting)")?.src);
+    last(drafts.words, document.querySelector(".written")?.textContent);
+  }).observe(document.body, { childList: true, subtree: true, characterData: true });
 }"""
 
 
