@@ -84,7 +84,7 @@ async def test_03_killed_in_a_paid_call(site: Site) -> None:
 
 async def test_04_killed_after_an_order(site: Site) -> None:
     """An order whose id was stored is gone on with: one order, one bill."""
-    async with Stage.open(site, videos=True) as stage:
+    async with Stage.open(site, videos=True, call_timeout=20) as stage:
         facts = await _killed(stage, "after-order", video=True)
         assert facts.tasks[0].status == "completed"
         assert _orders(facts) == 1
@@ -107,7 +107,7 @@ async def test_04_killed_before_the_id_is_stored(site: Site) -> None:
 async def test_04_stopped_while_it_is_rendered(site: Site) -> None:
     """It exits within the grace time and charges no attempt; the next start asks for the same order."""
     grace = 5
-    async with Stage.open(site, videos=True, lease=60, shutdown_grace=grace) as stage:
+    async with Stage.open(site, videos=True, lease=60, call_timeout=20, shutdown_grace=grace) as stage:
         await stage.videos.tell("in_progress", 40)
         replica = await stage.replica()
         task = await stage.task(video=True)
@@ -126,7 +126,7 @@ async def test_04_stopped_while_it_is_rendered(site: Site) -> None:
 
 async def test_04_one_of_two_is_killed_while_it_is_rendered(site: Site) -> None:
     """The other asks for the same order, and ends the task."""
-    async with Stage.open(site, videos=True) as stage:
+    async with Stage.open(site, videos=True, lease=4, call_timeout=20) as stage:
         await stage.videos.tell("in_progress", 40)
         replicas = {replica.name: replica for replica in await asyncio.gather(stage.replica(), stage.replica())}
         task = await stage.task(video=True)
