@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from enhancer.errors import EnhancerError, SetupError, StorageUnavailable
 from enhancer.housekeeping import Housekeeping
 from enhancer.pipeline import enhancement, video
 from enhancer.pipeline.engine import Engine
+from enhancer.pipeline.forecast import Forecast
 from enhancer.pipeline.lifecycle import CANCEL, Lifecycle
 from enhancer.pipeline.orders import WAKE, Limits, Orders
 from enhancer.pipeline.plans import Tools
@@ -78,6 +79,7 @@ class Service:
     tools: Tools
     orders: Orders
     lifecycle: Lifecycle
+    forecast: Forecast
     demo_token: str | None
     embedded_redis: str | None
 
@@ -134,9 +136,12 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
         demo = None if settings.database_url else await accounts.ensure_demo(base.pool)
         if demo:
             await base.epochs.current(demo.id)
+        sizes = _sizes(settings, tools)
+        forecast = Forecast(base.pool, PLANS, tools, sizes)
+        await stack.enter_async_context(forecast.learning())
         if settings.workers:
             await stack.enter_async_context(previews.working())
-            await stack.enter_async_context(_workers(settings, base, bus, tools))
+            await stack.enter_async_context(_workers(settings, base, bus, tools, forecast, sizes))
             keeping = Housekeeping(
                 base.pool, files, lambda task: PLANS[task.kind].files(task), days=settings.retention_days
             )
@@ -152,6 +157,7 @@ async def running(settings: Settings, *, share: bool = False) -> AsyncIterator[S
             tools=tools,
             orders=Orders(base.pool, files, bus, limits),
             lifecycle=lifecycle,
+            forecast=forecast,
             demo_token=base.tokens.account(demo.id) if demo else None,
             embedded_redis=None if settings.redis_url else base.redis_url,
         )
@@ -165,14 +171,19 @@ def open_files(settings: Settings) -> Files:
         raise SetupError(f"{'STORAGE_URL' if settings.storage_url else 'UPLOAD_DIR'}: {error}") from error
 
 
+def _sizes(settings: Settings, tools: Tools) -> dict[Kind, int]:
+    """Workers of this process, by the kind that they work on."""
+    videos = {Kind.VIDEO: settings.video_workers} if tools.videos else {}
+    return {Kind.ENHANCEMENT: settings.workers, **videos} if settings.workers else {}
+
+
 @asynccontextmanager
-async def _workers(settings: Settings, base: Foundation, bus: Bus, tools: Tools) -> AsyncIterator[None]:
+async def _workers(
+    settings: Settings, base: Foundation, bus: Bus, tools: Tools, forecast: Forecast, sizes: Mapping[Kind, int]
+) -> AsyncIterator[None]:
     time_limits = {Kind.ENHANCEMENT: settings.task_timeout, Kind.VIDEO: settings.video_timeout}
-    sizes = {Kind.ENHANCEMENT: settings.workers}
-    if tools.videos:
-        sizes[Kind.VIDEO] = settings.video_workers
     repeats = 1 if settings.ambiguous_calls == "repeat-once" else 0
-    engine = Engine(base.pool, bus, tools, PLANS, Policy(time_limits, settings.retry_delay, repeats))
+    engine = Engine(base.pool, bus, tools, PLANS, Policy(time_limits, settings.retry_delay, repeats), forecast)
     terms = Terms(
         name=settings.replica_name,
         sizes=sizes,

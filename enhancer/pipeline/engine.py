@@ -23,6 +23,7 @@ from enhancer.errors import (
     TimeLimitExceeded,
 )
 from enhancer.pipeline import messages
+from enhancer.pipeline.forecast import Forecast
 from enhancer.pipeline.gate import Gate
 from enhancer.pipeline.plans import (
     CallInProgress,
@@ -52,12 +53,15 @@ LONGEST_WAIT = 6 * 3600.0  # seconds a task may be held back by rate limits befo
 class Engine:
     """Runs tasks of the kinds it has plans for."""
 
-    def __init__(self, pool: Pool, bus: Bus, tools: Tools, plans: Mapping[Kind, Plan], policy: Policy) -> None:
+    def __init__(
+        self, pool: Pool, bus: Bus, tools: Tools, plans: Mapping[Kind, Plan], policy: Policy, forecast: Forecast
+    ) -> None:
         self._pool = pool
         self._bus = bus
         self._tools = tools
         self._plans = plans
         self._policy = policy
+        self._forecast = forecast
         self._gate = Gate(pool, policy)
         self._waiting = Waiting(self._gate, self._advance)
 
@@ -134,6 +138,13 @@ class Engine:
                 await self._complete(job, result)
 
     async def _done(self, job: Job, step: Step) -> Result:
+        began = asyncio.get_running_loop().time()
+        result = await self._brought(job, step)
+        if job.task.fence == 1:  # later holders find things done already
+            self._forecast.learn(job.task.kind, step, asyncio.get_running_loop().time() - began)
+        return result
+
+    async def _brought(self, job: Job, step: Step) -> Result:
         if step.provider is None:
             return await step.run(job)
         provider = step.provider(self._tools)
@@ -153,7 +164,7 @@ class Engine:
         job.output |= found
         marks = [(max(point, job.progress), self._message(job, point)) for point in points]
         told = [
-            self._event(job, reached, message, Status.PROCESSING, nth=nth)
+            self._event(job, reached, message, Status.PROCESSING, self._ahead(job, reached), nth=nth)
             for nth, (reached, message) in enumerate(marks)
         ]
         last, message = marks[-1]
@@ -275,7 +286,7 @@ class Engine:
             return
         reason = messages.reason(error.code, str(error), job.language)
         message = messages.phrase(phrase, job.language, seconds=seconds, reason=reason, **words)
-        told = self._event(job, job.progress, message, Status.PROCESSING)
+        told = self._event(job, job.progress, message, Status.PROCESSING, self._ahead(job, job.progress, seconds))
         try:
             await self._record(
                 job,
@@ -305,6 +316,11 @@ class Engine:
 
     def _message(self, job: Job, at: int) -> str:
         return messages.point(job.task.kind, at, job.language, job.plan.words(job))
+
+    def _ahead(self, job: Job, progress: int, pause: float = 0.0) -> Mapping[str, object]:
+        """What an event tells of the time to come; a task that is worked on has no place in the queue."""
+        seconds = self._forecast.remaining(job.task.kind, progress, job.output)
+        return {"queue_position": None, "eta_seconds": None if seconds is None else round(seconds + pause, 1)}
 
     def _event(
         self,

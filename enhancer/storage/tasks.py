@@ -39,6 +39,14 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """The ids of the tasks of a kind that wait, the next first; how many of it are worked on."""
+
+    waiting: list[int]
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
 class IdempotencyKey:
     """What a client calls its order, and a hash of the order itself."""
 
@@ -192,6 +200,30 @@ async def room(pool: Pool, user_id: int) -> Room:
         user_id,
     )
     return Room(row["of_user"], row["of_all"])
+
+
+async def queues(pool: Pool) -> dict[Kind, Queue]:
+    """
+    Who waits, by kind, in the order of `claim` if one after another were claimed and nobody came or went meanwhile.
+
+    Those whose pause has not ended come last.
+    """
+    rows = await pool.fetch(
+        """
+        WITH load AS (
+            SELECT kind, user_id, count(*) AS n FROM tasks WHERE status = 'processing' GROUP BY kind, user_id),
+        ranked AS (
+            SELECT t.id, t.kind, t.run_at, t.run_at > now() AS pausing, coalesce(load.n, 0) + row_number() OVER (
+                PARTITION BY t.kind, t.user_id, t.run_at > now() ORDER BY t.run_at, t.id) AS slot
+            FROM tasks AS t LEFT JOIN load USING (kind, user_id) WHERE t.status = 'pending'),
+        waiting AS (
+            SELECT kind, array_agg(id ORDER BY pausing, slot, run_at, id) AS ids FROM ranked GROUP BY kind),
+        busy AS (
+            SELECT kind, sum(n)::int AS n FROM load GROUP BY kind)
+        SELECT kind, coalesce(ids, '{}') AS waiting, coalesce(n, 0) AS running FROM waiting FULL JOIN busy USING (kind)
+        """
+    )
+    return {Kind(row["kind"]): Queue(row["waiting"], row["running"]) for row in rows}
 
 
 async def claim(

@@ -31,7 +31,7 @@ from enhancer.web.models import (
 async def create(request: web.Request) -> web.Response:
     """POST /api/v1/ai/enhance-and-script-async, a form with `file` -> 202 and the pending task."""
     accepted = await _accept(request)
-    return _accepted(request, accepted.task, earlier=accepted.replayed)
+    return await _accepted(request, accepted.task, earlier=accepted.replayed)
 
 
 async def create_and_wait(request: web.Request) -> web.Response:
@@ -45,7 +45,7 @@ async def create_and_wait(request: web.Request) -> web.Response:
             await ending.wait(service.settings.sync_wait)
         task = await tasks.get(service.pool, task.id) or task
     if not task.status.final:
-        return _accepted(request, task, earlier=accepted.replayed)
+        return await _accepted(request, task, earlier=accepted.replayed)
     if task.status is Status.COMPLETED:
         return answer(EnhancementTaskResponse.of(service, task), headers=replayed(accepted.replayed))
     code = task.error_code or "conflict"
@@ -68,6 +68,7 @@ async def listing(request: web.Request) -> web.Response:
     """GET /api/v1/ai/enhance-and-script?status=&limit=&cursor= -> 200 and a page of the caller's tasks."""
     service = request.app[SERVICE]
     page = await lists.page(request, Kind.ENHANCEMENT)
+    await service.forecast.look(*page.tasks)
     items = [EnhancementTaskResponse.of(service, task) for task in page.tasks]
     return answer(EnhancementListResponse(items=items, next_cursor=page.next_cursor))
 
@@ -88,7 +89,7 @@ async def retry(request: web.Request) -> web.Response:
     """POST /api/v1/ai/enhance-and-script/{id}/retry -> 202 and the pending task; what was paid for is kept."""
     service, task = await _own(request)
     await service.orders.admit_again(task.user_id)
-    return _accepted(request, await service.lifecycle.retry(task))
+    return await _accepted(request, await service.lifecycle.retry(task))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -136,11 +137,15 @@ async def _accept(request: web.Request) -> Accepted:
 
 async def _own(request: web.Request) -> tuple[Service, Task]:
     """Raises Unauthenticated or NotFound."""
-    return request.app[SERVICE], await auth.own_task(request, Kind.ENHANCEMENT, auth.caller(request))
-
-
-def _accepted(request: web.Request, task: Task, *, earlier: bool = False) -> web.Response:
     service = request.app[SERVICE]
+    task = await auth.own_task(request, Kind.ENHANCEMENT, auth.caller(request))
+    await service.forecast.look(task)
+    return service, task
+
+
+async def _accepted(request: web.Request, task: Task, *, earlier: bool = False) -> web.Response:
+    service = request.app[SERVICE]
+    await service.forecast.look(task)
     headers = {"Location": service.settings.public_url + STATUS.format(id=task.id), **replayed(earlier)}
     return answer(EnhancementTaskResponse.of(service, task), status=202, headers=headers)
 

@@ -32,10 +32,14 @@ _SHORT_PENDING: Example = {
     "error_message": None,
     "error_code": None,
     "updated_at": "2026-03-01T09:30:00.120000Z",
+    "queue_position": 3,
+    "eta_seconds": 42.5,
 }
 
 SHORT_PROCESSING: Example = {
     **_SHORT_PENDING,
+    "queue_position": None,
+    "eta_seconds": 14.2,
     "status": "processing",
     "progress": 30,
     "message": "🎨 Enhancing image with gpt-image-2.5-flare...",
@@ -45,6 +49,8 @@ SHORT_PROCESSING: Example = {
 
 SHORT_COMPLETED: Example = {
     **_SHORT_PENDING,
+    "queue_position": None,
+    "eta_seconds": None,
     "status": "completed",
     "progress": 100,
     "message": "🎉 Enhancement completed successfully!",
@@ -58,6 +64,7 @@ SHORT_COMPLETED: Example = {
 
 SHORT_FAILED: Example = {
     **SHORT_PROCESSING,
+    "eta_seconds": None,
     "status": "failed",
     "message": _REJECTED,
     "processing_time": 4.2,
@@ -68,6 +75,7 @@ SHORT_FAILED: Example = {
 
 SHORT_CANCELLED: Example = {
     **SHORT_PROCESSING,
+    "eta_seconds": None,
     "status": "cancelled",
     "message": "🛑 Cancelled",
     "updated_at": "2026-03-01T09:30:07.003000Z",
@@ -115,6 +123,8 @@ EVENTS: Mapping[str, Example] = {
         "progress": 50,
         "message": "✅ Image enhanced (1536x1024)",
         "status": "processing",
+        "queue_position": None,
+        "eta_seconds": 6.8,
         "timestamp": 1772357409.417,
     },
     "completed": {
@@ -169,6 +179,8 @@ VIDEO_PENDING: Example = {
     "width": None,
     "height": None,
     "video_model": "wan-3",
+    "queue_position": 1,
+    "eta_seconds": 88.0,
     "error_message": None,
     "error_code": None,
     "processing_time": None,
@@ -181,6 +193,8 @@ VIDEO_PENDING: Example = {
 
 VIDEO_PROCESSING: Example = {
     **VIDEO_PENDING,
+    "queue_position": None,
+    "eta_seconds": 31.5,
     "status": "processing",
     "step": 5,
     "progress": 62,
@@ -193,6 +207,7 @@ VIDEO_PROCESSING: Example = {
 
 VIDEO_COMPLETED: Example = {
     **VIDEO_PROCESSING,
+    "eta_seconds": None,
     "status": "completed",
     "step": 9,
     "progress": 100,
@@ -209,6 +224,7 @@ VIDEOS: Example = {"items": [VIDEO_COMPLETED], "next_cursor": None}
 
 VIDEO_FAILED: Example = {
     **VIDEO_PROCESSING,
+    "eta_seconds": None,
     "status": "failed",
     "message": _OVERLOADED,
     "error_message": _OVERLOADED,

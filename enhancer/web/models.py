@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -55,6 +55,14 @@ class EnhancementTaskCreateRequest(BaseModel):
     )
 
 
+_POSITION = "Among the waiting tasks of its kind, 1: the next; null: it does not wait"
+_ETA = "Seconds to the end, by what such tasks took lately; null: nobody knows"
+
+
+def _unknown() -> None:
+    """A field that may be left out, and may be null."""
+
+
 class EnhancementTaskStatusResponse(BaseModel):
     """The short task, for polling."""
 
@@ -70,6 +78,8 @@ class EnhancementTaskStatusResponse(BaseModel):
     error_message: str | None
     error_code: str | None
     updated_at: datetime
+    queue_position: int | None = Field(description=_POSITION, examples=[3])
+    eta_seconds: float | None = Field(description=_ETA, examples=[42.5])
 
     @classmethod
     def of(cls, service: Service, task: Task) -> EnhancementTaskStatusResponse:
@@ -169,6 +179,8 @@ class VideoResponse(BaseModel):
     video_model: str = Field(description="offline-studio: rendered here, without a model", examples=["wan-3"])
     error_message: str | None
     error_code: str | None
+    queue_position: int | None = Field(description=_POSITION, examples=[3])
+    eta_seconds: float | None = Field(description=_ETA, examples=[42.5])
     processing_time: float | None = Field(description="Seconds since the work began", examples=[75.5])
     created_at: datetime
     updated_at: datetime
@@ -199,6 +211,7 @@ class VideoResponse(BaseModel):
             width=output.width,
             height=output.height,
             video_model=output.video_model or (service.tools.videos.model if service.tools.videos else ""),
+            **_ahead(service, task),
             error_message=task.error_message,
             error_code=task.error_code,
             processing_time=task.processing_time,
@@ -232,6 +245,8 @@ class VideoProgressEvent(BaseModel):
     )
     message: str | None = None
     status: Status
+    queue_position: int | None = Field(default_factory=_unknown, description="null: it is worked on")
+    eta_seconds: float | None = Field(default_factory=_unknown, description=_ETA, examples=[42.5])
     timestamp: float = Field(description="Seconds since 1970, UTC", examples=[1698765432.123])
     video_url: str | None = None
     thumbnail_url: str | None = None
@@ -272,6 +287,8 @@ class EnhancementProgressEvent(BaseModel):
     progress: int = Field(ge=-1, le=100)
     message: str | None = None
     status: Status
+    queue_position: int | None = Field(default_factory=_unknown, description="null: it is worked on")
+    eta_seconds: float | None = Field(default_factory=_unknown, description=_ETA, examples=[42.5])
     timestamp: float = Field(description="Seconds since 1970, UTC", examples=[1698765432.123])
     enhanced_image_url: str | None = None
     script: str | None = None
@@ -378,4 +395,11 @@ def _short(service: Service, task: Task) -> dict[str, object]:
         "error_message": task.error_message,
         "error_code": task.error_code,
         "updated_at": task.updated_at,
+        **_ahead(service, task),
     }
+
+
+def _ahead(service: Service, task: Task) -> dict[str, Any]:
+    """What is known of the time to come; see Forecast."""
+    outlook = service.forecast.outlook(task)
+    return {"queue_position": outlook.position, "eta_seconds": outlook.seconds}

@@ -74,6 +74,8 @@ data: {"progress": 50, "message": "✅ Image enhanced (1536x1024)", "status": "p
 The last one carries the result or the error; then the server ends the response. A comment line comes every 15 seconds
 of quiet. A task's `stream_url` carries a token for this stream alone.
 
+A running task's events also tell `eta_seconds`, by what such tasks took lately; null when nobody knows.
+
 Named events ride along (`addEventListener`), four a second at most. They show what is being made, have no `id`, and are
 not kept; who connects late gets the latest of each as long as its step runs. A `preview` is a draft of the image, by a
 link that lives ten minutes; a `script` is the text as far as it is written:

@@ -28,13 +28,14 @@ async def create(request: web.Request) -> web.Response:
         raise VideoUnavailable
     await service.orders.admit(user_id, key)
     accepted = await (_of_form if request.content_type == "multipart/form-data" else _of_json)(request, user_id, key)
-    return _accepted(service, accepted.task, headers=replayed(accepted.replayed))
+    return await _accepted(service, accepted.task, headers=replayed(accepted.replayed))
 
 
 async def listing(request: web.Request) -> web.Response:
     """GET /api/v1/videos?status=&limit=&cursor= -> 200 and a page of the caller's videos."""
     service = request.app[SERVICE]
     page = await lists.page(request, Kind.VIDEO)
+    await service.forecast.look(*page.tasks)
     items = [VideoResponse.of(service, task) for task in page.tasks]
     return answer(VideoListResponse(items=items, next_cursor=page.next_cursor))
 
@@ -55,7 +56,7 @@ async def retry(request: web.Request) -> web.Response:
     """POST /api/v1/videos/{id}/retry -> 202 and the pending video, which is ordered anew."""
     service, task = await _own(request)
     await service.orders.admit_again(task.user_id)
-    return _accepted(service, await service.lifecycle.retry(task))
+    return await _accepted(service, await service.lifecycle.retry(task))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -105,9 +106,13 @@ async def _order(service: Service, user_id: int, key: str | None, given: object,
 
 async def _own(request: web.Request) -> tuple[Service, Task]:
     """Raises Unauthenticated or NotFound."""
-    return request.app[SERVICE], await auth.own_task(request, Kind.VIDEO, auth.caller(request))
+    service = request.app[SERVICE]
+    task = await auth.own_task(request, Kind.VIDEO, auth.caller(request))
+    await service.forecast.look(task)
+    return service, task
 
 
-def _accepted(service: Service, task: Task, *, headers: dict[str, str] | None = None) -> web.Response:
+async def _accepted(service: Service, task: Task, *, headers: dict[str, str] | None = None) -> web.Response:
+    await service.forecast.look(task)
     location = {"Location": service.settings.public_url + VIDEO.format(id=task.id)}
     return answer(VideoResponse.of(service, task), status=202, headers={**location, **(headers or {})})

@@ -82,7 +82,9 @@ async def test_an_enhancement_in_the_offline_studio_tells_the_points_of_the_cont
 async def test_events_have_the_keys_of_the_contract_and_no_others(enhancer: Place, pool: Pool) -> None:
     task = await ended(pool, await order(enhancer))
     *running, last = await told(pool, task)
-    assert {tuple(event) for event in running} == {("progress", "message", "status", "timestamp")}
+    assert {tuple(event) for event in running} == {
+        ("progress", "message", "status", "queue_position", "eta_seconds", "timestamp")
+    }
     assert {event["status"] for event in running} == {"processing"}
     assert list(last) == [
         "progress", "message", "status", "enhanced_image_url", "script", "product_analysis", "timestamp",

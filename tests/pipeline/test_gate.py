@@ -24,7 +24,7 @@ def engine_of(front: Place, *, repeats: int = 1) -> Engine:
     """An engine without workers, so without a heartbeat."""
     service = front.service
     policy = Policy({Kind.ENHANCEMENT: 600.0}, retry_delay=0.01, repeats=repeats)
-    return Engine(service.pool, service.bus, service.tools, PLANS, policy)
+    return Engine(service.pool, service.bus, service.tools, PLANS, policy, service.forecast)
 
 
 async def begun_elsewhere(pool: Pool, task: Task, *, seconds_ago: float) -> None:

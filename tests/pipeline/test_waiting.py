@@ -37,7 +37,7 @@ def engine(place: Place, cinema: Cinema, *, limit: float = LIMIT) -> Engine:
     """An engine whose renderer is the cinema."""
     service = place.service
     policy = Policy({Kind.VIDEO: limit}, retry_delay=0.01, repeats=1)
-    return Engine(service.pool, service.bus, replace(service.tools, videos=cinema), PLANS, policy)
+    return Engine(service.pool, service.bus, replace(service.tools, videos=cinema), PLANS, policy, service.forecast)
 
 
 async def order(place: Place, **over: Any) -> Task:

@@ -26,11 +26,11 @@ TASK = {
     *("id", "user_id", "original_image_path", "user_description", "duration", "language", "enhanced_image_url"),
     *("script", "product_analysis", "status", "progress", "message", "error_message", "error_code", "tokens_used"),
     *("processing_time", "image_model", "script_model", "created_at", "updated_at", "completed_at", "status_url"),
-    *("stream_url", "thumbnail_url"),
+    *("stream_url", "thumbnail_url", "queue_position", "eta_seconds"),
 }
 SHORT = {
     *("id", "status", "progress", "message", "enhanced_image_url", "script", "product_analysis", "tokens_used"),
-    *("processing_time", "error_message", "error_code", "updated_at"),
+    *("processing_time", "error_message", "error_code", "updated_at", "queue_position", "eta_seconds"),
 }
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 PROBLEM = {"type", "title", "status", "detail", "code"}
