@@ -28,6 +28,7 @@ REMEMBERED = 50  # of the latest times of a step
 RECENT = 200  # tasks whose calls are read
 RELEARN = 300.0  # seconds
 FRESH = 1.0  # seconds for which the order of the waiting tasks is taken as known
+LONGEST_LOOK = 1.0  # seconds
 SHORTLY = 0.1  # seconds that must pass in any case, also when a task is asked for that is not in it
 
 
@@ -95,20 +96,30 @@ class Forecast:
         return round(total, 1)
 
     async def look(self, *wanted: Task) -> None:
-        """Read the order of the waiting tasks, when one of these waits and what is known of it is old."""
+        """
+        Read the order of the waiting tasks, when one of these waits and what is known of it is old.
+
+        It never fails: an answer that has more to say does not depend on it.
+        """
         waiting = [task for task in wanted if task.status is Status.PENDING]
         if waiting and self._stale(waiting):
             async with self._reading:
                 if self._stale(waiting):
-                    began = _now()
-                    queues = await tasks.queues(self._pool)
-                    self._places = {
-                        task_id: place
-                        for each in queues.values()
-                        for place, task_id in enumerate(each.waiting, start=1)
-                    }
-                    self._running = {kind: each.running for kind, each in queues.items()}
-                    self._read_at = began
+                    await self._read()
+
+    async def _read(self) -> None:
+        began = _now()
+        try:
+            async with asyncio.timeout(LONGEST_LOOK):
+                queues = await tasks.queues(self._pool)
+        except UNREACHABLE as error:
+            log.warning("database.unreachable", extra={"error": type(error).__name__})
+        else:
+            self._places = {
+                task_id: place for each in queues.values() for place, task_id in enumerate(each.waiting, start=1)
+            }
+            self._running = {kind: each.running for kind, each in queues.items()}
+        self._read_at = began
 
     def outlook(self, task: Task) -> Outlook:
         """What is known of a task; `look` comes before, where it shall be of now."""
