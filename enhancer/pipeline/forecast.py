@@ -28,6 +28,7 @@ REMEMBERED = 50  # of the latest times of a step
 RECENT = 200  # tasks whose calls are read
 RELEARN = 300.0  # seconds
 FRESH = 1.0  # seconds for which the order of the waiting tasks is taken as known
+REST = 10  # times as long as a reading took must pass as well: 70 ms where 10,000 wait
 LONGEST_LOOK = 1.0  # seconds
 SHORTLY = 0.1  # seconds that must pass in any case, also when a task is asked for that is not in it
 
@@ -60,6 +61,7 @@ class Forecast:
         self._places: dict[int, int] = {}
         self._running: dict[Kind, int] = {}
         self._read_at = float("-inf")
+        self._rest = 0.0
         self._reading = asyncio.Lock()
 
     @asynccontextmanager
@@ -119,7 +121,7 @@ class Forecast:
                 task_id: place for each in queues.values() for place, task_id in enumerate(each.waiting, start=1)
             }
             self._running = {kind: each.running for kind, each in queues.items()}
-        self._read_at = began
+        self._read_at, self._rest = began, REST * (_now() - began)
 
     def outlook(self, task: Task) -> Outlook:
         """What is known of a task; `look` comes before, where it shall be of now."""
@@ -144,6 +146,8 @@ class Forecast:
 
     def _stale(self, waiting: list[Task]) -> bool:
         age = _now() - self._read_at
+        if age <= self._rest:
+            return False
         return age > FRESH or (age > SHORTLY and any(task.id not in self._places for task in waiting))
 
     def _model(self, step: Step) -> str:

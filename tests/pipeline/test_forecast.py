@@ -139,6 +139,7 @@ async def test_a_task_that_has_just_come_is_looked_for(
     forecast: Forecast, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("enhancer.pipeline.forecast.SHORTLY", 0.0)
+    monkeypatch.setattr("enhancer.pipeline.forecast.REST", 0)
     user = await storage.new_user(pool)
 
     async def place(task: Task) -> int | None:
