@@ -43,7 +43,7 @@ export default {
   "connecting": "Connecting…",
   "reconnecting": "Reconnecting…",
   "waiting": "Waiting for its turn…",
-  "queue": "{n} before you",
+  "queue": "place {n} in line",
   "elapsed": "{time} elapsed",
   "left": "about {time} left",
   "soon": "any moment now",

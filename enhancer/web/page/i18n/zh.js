@@ -43,7 +43,7 @@ export default {
   "connecting": "正在连接…",
   "reconnecting": "正在重新连接…",
   "waiting": "正在排队…",
-  "queue": "前面还有 {n} 个",
+  "queue": "排在第 {n} 位",
   "elapsed": "已用 {time}",
   "left": "约剩 {time}",
   "soon": "马上就好",

@@ -13,7 +13,7 @@ interface Task {
   processing_time: number | null;
   /** ISO 8601, UTC. */
   updated_at: string;
-  /** How many wait before it; null when it does not wait or nobody knows. */
+  /** Its place among those that wait, 1 is the next; null when it does not wait or nobody knows. */
   queue_position?: number | null;
   /** How long it will take from now; null when nobody knows. */
   eta_seconds?: number | null;
