@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ from enhancer.storage.files import Files
 from enhancer.web.app import build
 from tests.endless import ENDLESS
 from tests.fakes.openai import FakeOpenAI
+
+# a run in the background of a shell begins with it ignored, and so would every process that tests interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PHOTOS = Path(__file__).parent / "photos"
 SECRET = "a secret key for tests that is long enough"
