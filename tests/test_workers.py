@@ -371,7 +371,7 @@ async def test_what_is_claimed_at_the_last_moment_is_told_to_stop(pool: Pool, ru
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE tasks IN EXCLUSIVE MODE")
         workers.wake()
-        await blocked(pool, "WITH load AS")
+        await blocked(pool, "WITH RECURSIVE load AS")
         end = asyncio.create_task(stack.aclose())
     await runs.began(1)
     assert runs.begun[0].stopping

@@ -34,8 +34,9 @@ _SEEN = re.compile(r"([a-z]{1,20}:[0-9]{1,18})=([0-9]{1,18})")
 
 async def events(request: web.Request) -> web.StreamResponse:
     """GET /api/v1/events?tasks=enhancement:1,video:2 -> 200 and their events, or 204 when all last ones were seen."""
-    names = _names(request.query.get("tasks", "").split(","))
-    user_id = auth.watcher(request, ",".join(names))
+    asked = request.query.get("tasks", "")
+    user_id = auth.watcher(request, asked)
+    names = _names(asked.split(","))
     found = await _own(request, names, user_id)
     seen = _seen(last_event_id(request))
     after = {task.channel: _known(task, seen.get(task.channel, 0)) for task in found}

@@ -115,7 +115,7 @@ async def test_events_have_the_keys_that_clients_were_promised(shop: Running) ->
     async with watch(shop, task["id"]) as client:
         *events, last = await client.rest()
     for event in events:
-        assert list(event.json) == ["progress", "message", "status", "timestamp"]
+        assert list(event.json) == ["progress", "message", "status", "queue_position", "eta_seconds", "timestamp"]
         assert event.json["status"] == "processing"
     assert set(last.json) == {
         *("progress", "status", "message", "enhanced_image_url", "script", "product_analysis", "timestamp")
