@@ -140,7 +140,8 @@ async def test_an_accepted_order_rings_the_bell(orders: Orders, user: int, bus: 
     assert await bus.confirmed(WAKE, seconds=60)
     task = await place(orders, user)
     async with asyncio.timeout(60):
-        assert await heard.get() == str(task.id)
+        while await heard.get() != str(task.id):  # the Valkey of the run may still carry what another test said
+            pass
 
 
 async def test_the_name_of_a_photo_follows_its_bytes(orders: Orders, user: int) -> None:
