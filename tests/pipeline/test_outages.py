@@ -223,12 +223,12 @@ async def test_a_time_limit_that_passes_during_a_commit_fails_the_task_after_wha
             await blocked(pool, "WITH moved AS")
             cable.mute()
             connections = cable.connections
-        await reached(pool, task, lambda found: found.progress == 90)
+        await reached(pool, task, lambda found: found.progress == 95)
         await cable.connected(connections)  # the client asks the server to give the statement up
         cable.unmute()
         task = await ended(pool, task)
-    assert (task.status, task.error_code, task.progress) == (Status.FAILED, "timeout", 90)
-    assert (await points(pool, task))[-3:] == [75, 90, -1]
+    assert (task.status, task.error_code, task.progress) == (Status.FAILED, "timeout", 95)
+    assert (await points(pool, task))[-3:] == [90, 95, -1]
 
 
 async def test_a_permit_whose_answer_is_lost_is_used_and_is_no_call_in_doubt(
