@@ -254,13 +254,13 @@ class _Subscription:
             group.create_task(self._watch(), name="bus.watch")
 
     async def _read(self) -> None:
-        while True:
+        while not _cancelled():
             self._receive(await self._pubsub.get_message(timeout=None))
 
     async def _follow(self) -> None:
         """Subscribe to what is wanted, let go of what is not, whenever that changes."""
         bus = self._bus
-        while True:
+        while not _cancelled():
             bus._changed.clear()
             for name in [name for name, channel in bus._channels.items() if not channel.listeners]:
                 del bus._channels[name]
@@ -274,16 +274,19 @@ class _Subscription:
                 await self._pubsub.unsubscribe(*old)
             if not self._resumed and not wanted:
                 self._resume()
-            await bus._changed.wait()
+            if not _cancelled():
+                await bus._changed.wait()
 
     async def _watch(self) -> None:
         """Ask a quiet connection whether it lives."""
-        while True:
+        while not _cancelled():
             self._heard = False
             await asyncio.sleep(QUIET)
             if self._heard:
                 continue
             await self._pubsub.ping()
+            if _cancelled():
+                return
             await asyncio.sleep(QUIET)
             if not self._heard:
                 raise TimeoutError("Redis does not answer")
@@ -314,6 +317,16 @@ class _Subscription:
         log.info("bus.connected", extra={"channels": len(self._subscribed)})
         for callback in self._bus.on_resume:
             callback()
+
+
+def _cancelled() -> bool:
+    """
+    Whether this asyncio task was told to end.
+
+    The client's wait_for loses a cancellation that comes as it ends (before Python 3.12), and a group cancels once.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _kept(channel: str) -> str:
